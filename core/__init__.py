@@ -1,0 +1,1 @@
+"""Foundations: configuration, devices, durable files, stages. Knows nothing of language models."""

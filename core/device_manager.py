@@ -1,0 +1,143 @@
+"""The one place that knows which device a run uses and which precision is fast there. Knows no model."""
+
+import contextlib
+import os
+import platform
+import re
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from core.errors import DeviceError
+
+PEAK_BF16_FLOPS = {
+    # Dense tensor-core peak in FLOP/s from NVIDIA's data sheets; matched against the device's name.
+    "H200": 989.5e12,
+    "H100 PCIe": 756e12,
+    "H100": 989.5e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+}
+
+BF16_MIN_SPEEDUP = 1.3
+"""bf16 must win a product by this factor before it is used on CPU: casting weights costs some of it again."""
+
+
+class DeviceManager:
+    """Chooses the device: CUDA, then MPS, then CPU; or the one that is asked for, which then must be there.
+
+    Args:
+        force_device: None or "auto" to choose; otherwise "cpu", "cuda", "cuda:1" or "mps".
+
+    Raises:
+        DeviceError: the device asked for is not there; the message names those that are.
+    """
+
+    def __init__(self, force_device: str | None = None) -> None:
+        self.device = torch.device(_choose_device(force_device))
+
+    def get_device_info(self) -> dict[str, Any]:
+        """Name, memory (bytes), threads and peak speed (FLOP/s, None where unknown) of the device."""
+        info: dict[str, Any] = {
+            "device": str(self.device),
+            "type": self.device.type,
+            "name": platform.processor() or platform.machine(),
+            "memory_bytes": self.total_memory_bytes(),
+            "peak_flops": None,
+            "num_threads": torch.get_num_threads(),
+            "num_devices": 1,
+            "torch_version": torch.__version__,
+        }
+        if self.device.type == "cuda":
+            info["name"] = torch.cuda.get_device_name(self.device)
+            info["num_devices"] = torch.cuda.device_count()
+            info["peak_flops"] = next(
+                (flops for name, flops in PEAK_BF16_FLOPS.items() if name in info["name"]), None
+            )
+        return info
+
+    def total_memory_bytes(self) -> int:
+        """Memory of the device; of the whole machine for CPU and MPS, which shares it."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.get_device_properties(self.device).total_memory)
+        return _machine_memory_bytes()
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory that this process has held: on the device for CUDA, resident otherwise."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        if os.name == "nt":  # Windows has no getrusage
+            return 0
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if platform.system() == "Darwin" else peak * 1024
+
+    def compute_dtype(self, mixed_precision: str) -> torch.dtype:
+        """The type in which products are computed: float32 or bfloat16.
+
+        With "auto" on CPU both are timed for a few milliseconds: processors without bf16 instructions emulate
+        them and are slower. The answer can differ between machines; a run keeps the one it began with.
+        """
+        if mixed_precision == "fp32":
+            return torch.float32
+        if mixed_precision == "bf16":
+            return torch.bfloat16
+        if self.device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        if self.device.type == "cpu" and _bf16_speedup_on_cpu() >= BF16_MIN_SPEEDUP:
+            return torch.bfloat16
+        return torch.float32
+
+    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[Any]:
+        """A context in which products run in `dtype` while weights stay float32."""
+        if dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=dtype)
+
+
+def _choose_device(force_device: str | None) -> str:
+    available = [
+        *(f"cuda:{index}" for index in range(torch.cuda.device_count())),
+        *(["mps"] if torch.backends.mps.is_available() else []),
+        "cpu",
+    ]
+    if force_device in (None, "auto"):
+        return available[0]
+    assert force_device is not None
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", force_device):
+        raise DeviceError(
+            f"device {force_device!r}: expected auto, cpu, cuda, cuda:1 or mps; available here: "
+            + ", ".join(available)
+        )
+    wanted = "cuda:0" if force_device == "cuda" else force_device
+    if wanted not in available:
+        raise DeviceError(
+            f"device {force_device!r} is not available; available here: {', '.join(available)} "
+            "(set training.device or --device, or leave it at auto)"
+        )
+    return wanted
+
+
+def _machine_memory_bytes() -> int:
+    if hasattr(os, "sysconf"):  # absent on Windows
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 0
+
+
+def _bf16_speedup_on_cpu() -> float:
+    # 512 is a typical width of small models; the minimum of five leaves out what other processes disturb.
+    times = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(512, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+        left @ right
+        trials = []
+        for _ in range(5):
+            start = time.perf_counter()
+            left @ right
+            trials.append(time.perf_counter() - start)
+        times[dtype] = min(trials)
+    return times[torch.float32] / times[torch.bfloat16]

@@ -1,0 +1,245 @@
+"""The one module that writes durably: beside, fsync, rename, fsync the parent. Knows nothing of what it writes.
+
+POSIX promises that a renamed file is whole after a power cut only if its content was synced before the rename
+and its directory after it (Pillai et al. 2014, "All File Systems Are Not Created Equal").
+"""
+
+import contextlib
+import errno
+import glob
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from core.errors import DiskError, LockedError
+
+HASH_BLOCK_BYTES = 1 << 20
+TEMPORARY_MARK = ".tmp-"
+
+
+class Disk:
+    """The operations that make writing durable. Tests replace it by one that fails or loses unsynced data."""
+
+    def sync_file(self, file: IO[Any]) -> None:
+        """Bring what was written to an open file onto the medium."""
+        file.flush()
+        os.fsync(file.fileno())
+
+    def sync_directory(self, path: Path) -> None:
+        """Bring a directory's entries (creations, renames) onto the medium."""
+        if os.name == "nt":  # Windows cannot open directories; NTFS journals its metadata
+            return
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give `source` the name `target`; a file already there is replaced."""
+        source.replace(target)
+
+
+LOCAL_DISK = Disk()
+
+
+@contextlib.contextmanager
+def atomic_writer(path: str | Path, mode: str = "wb", *, disk: Disk = LOCAL_DISK) -> Iterator[IO[Any]]:
+    """A file open for writing that appears under `path` only when all of it is on the medium.
+
+    Args:
+        mode: "wb" for bytes or "w" for UTF-8 text with "\\n" line ends.
+
+    Raises:
+        DiskError: the disk is full, read-only or failing; nothing is left under `path` or beside it.
+    """
+    path = Path(path)
+    temporary = _temporary_name(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    with explain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # O_EXCL and an unpredictable name: a link planted at this place is never followed.
+            with temporary.open(mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
+                yield file
+                disk.sync_file(file)
+            disk.rename(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        disk.sync_directory(path.parent)
+
+
+def atomic_write(path: str | Path, data: bytes | str, *, disk: Disk = LOCAL_DISK) -> None:
+    """Replace the content of `path`, entirely or not at all."""
+    with atomic_writer(path, "wb" if isinstance(data, bytes) else "w", disk=disk) as file:
+        file.write(data)
+
+
+def write_json(path: str | Path, value: Any, *, disk: Disk = LOCAL_DISK) -> None:
+    """Write `value` as indented JSON, entirely or not at all. NaN and infinity are refused: they are not JSON."""
+    atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", disk=disk)
+
+
+@contextlib.contextmanager
+def new_directory(final: str | Path, *, disk: Disk = LOCAL_DISK) -> Iterator[Path]:
+    """A temporary directory that becomes `final` when the block ends without an exception.
+
+    Raises:
+        DiskError: the disk is full, read-only or failing; `final` does not exist then.
+    """
+    final = Path(final)
+    assert not final.exists(), f"{final} is already there; move it aside first"
+    temporary = _temporary_name(final)
+    with explain_disk_errors(final):
+        temporary.mkdir(parents=True, mode=0o700)
+        try:
+            yield temporary
+            sync_tree(temporary, disk=disk)
+            temporary.chmod(0o755)
+            disk.rename(temporary, final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        disk.sync_directory(final.parent)
+
+
+def sync_tree(directory: Path, *, disk: Disk = LOCAL_DISK) -> None:
+    """Bring every file and directory below `directory` onto the medium."""
+    for root, _, names in os.walk(directory):
+        for name in names:
+            with (Path(root) / name).open("rb") as file:
+                disk.sync_file(file)
+        disk.sync_directory(Path(root))
+
+
+def remove_leftovers(final: Path) -> None:
+    """Delete what a killed process left of its attempts to write `final`.
+
+    Only under a lock that keeps others from writing it: what another process is writing looks the same.
+    """
+    for leftover in final.parent.glob(f".{glob.escape(final.name)}{TEMPORARY_MARK}*"):
+        remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link (never what it points to) or a directory tree."""
+    if path.is_dir() and not path.is_symlink():
+        # Renamed first, so that a kill half-way never leaves a directory that looks whole.
+        doomed = path if TEMPORARY_MARK in path.name else path.rename(_temporary_name(path))
+        shutil.rmtree(doomed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def move_aside(path: Path, label: str) -> Path:
+    """Rename `path` to the first free `<name>.<label>-<number>` beside it and return the new place."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.{label}-{number}")).exists():
+        number += 1
+    path.rename(target)
+    return target
+
+
+def sha256_file(path: str | Path) -> str:
+    """The SHA-256 of a file's content, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """The SHA-256 of a text's UTF-8 bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """The SHA-256 of a JSON value, independent of the order of its keys."""
+    return sha256_text(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False))
+
+
+@contextlib.contextmanager
+def directory_lock(directory: Path) -> Iterator[None]:
+    """Hold `directory` for this process alone; the kernel lets go of it when the process dies, however it dies.
+
+    Raises:
+        LockedError: another process holds it; the message names that process.
+        DiskError: the directory cannot be created or written.
+    """
+    path = directory / ".lock"
+    with explain_disk_errors(path):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    with file:
+        try:
+            _lock(file)
+        except OSError:
+            file.seek(0)
+            raise LockedError(
+                f"{directory} is in use by {file.read().strip() or 'another process'}; wait for it to end, "
+                "or choose another run.dir"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {_host_name()}")
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def explain_disk_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system error of the block into one line that says what to do about the disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_IS_FULL | _NOT_WRITABLE | _DISK_FAILS:
+            raise
+        named = Path(os.fsdecode(error.filename)) if error.filename else path
+        raise DiskError(_disk_message(named, error)) from error
+
+
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_FAILS = {errno.EIO, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+
+
+def _disk_message(path: Path, error: OSError) -> str:
+    if error.errno in _DISK_IS_FULL:
+        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        return (
+            f"{path}: the disk is full ({free / 1e6:,.0f} MB free); make room and run the same command again, "
+            "nothing that was finished is lost"
+        )
+    if error.errno in _NOT_WRITABLE:
+        return f"{path}: not writable ({error.strerror}); choose a directory that you may write to"
+    return f"{path}: {error.strerror or error}"
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}{TEMPORARY_MARK}{secrets.token_hex(6)}")
+
+
+def _host_name() -> str:
+    import platform
+
+    return platform.node()
+
+
+def _lock(file: IO[str]) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        # A byte far past the text, so that others can still read who holds the lock.
+        file.seek(1 << 20)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,574 @@
+"""Every setting of the line, with its unit and range, and the checks between settings. Loads no tensor library."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from core.config import RUNTIME, Config, merge, nearest, read_json_object
+from core.errors import ConfigError
+
+CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
+AUTO_PRESET = "auto"
+
+
+class ModelConfig(Config):
+    """The shape of the decoder. The switches name three architectures that other tools load unmodified:
+
+    - RMSNorm + SwiGLU + RoPE + QK-norm is Qwen3 (the default), without QK-norm it is Llama;
+    - LayerNorm + plain feed-forward + learned positions + biases is GPT-2.
+    """
+
+    hidden_size: int = Field(256, ge=8, le=65_536, description="Width of the residual stream, in features.")
+    num_layers: int = Field(6, ge=1, le=512, description="Number of decoder blocks.")
+    num_attention_heads: int = Field(4, ge=1, le=1024, description="Number of query heads a layer.")
+    num_kv_heads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Number of key/value heads a layer (grouped-query attention); null = one for each query head.",
+    )
+    head_dim: int | None = Field(
+        None,
+        ge=2,
+        le=1024,
+        description="Features of one head; null = hidden_size / num_attention_heads.",
+    )
+    intermediate_size: int | None = Field(
+        None,
+        ge=8,
+        le=524_288,
+        description="Inner width of the feed-forward part, in features; null = 8/3 x hidden_size rounded up "
+        "to a multiple of 64 with SwiGLU (Shazeer 2020), 4 x hidden_size without.",
+    )
+    vocab_size: int | None = Field(
+        None,
+        ge=8,
+        le=4_194_304,
+        description="Rows of the embedding, in tokens; null = as many as the tokenizer has.",
+    )
+    max_position_embeddings: int = Field(
+        256,
+        ge=8,
+        le=1_048_576,
+        description="Context length, in tokens; rows of the dataset have this length.",
+    )
+    use_rms_norm: bool = Field(True, description="RMSNorm (Zhang & Sennrich 2019) instead of LayerNorm.")
+    use_swiglu: bool = Field(True, description="Gated feed-forward with SiLU instead of a plain one.")
+    use_rope_embeddings: bool = Field(
+        True, description="Rotary positions (Su et al. 2021) instead of learned ones."
+    )
+    use_qk_norm: bool = Field(True, description="RMSNorm on queries and keys of each head, as in Qwen3.")
+    use_bias: bool = Field(False, description="Biases in the linear layers.")
+    tie_word_embeddings: bool = Field(True, description="One matrix for input embedding and output head.")
+    activation: Literal["gelu", "gelu_tanh", "relu", "relu_squared"] = Field(
+        "gelu_tanh", description="Activation of the plain feed-forward part; SwiGLU always uses SiLU."
+    )
+    dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of features dropped while training (a probability)."
+    )
+    rope_theta: float = Field(
+        10_000.0, gt=0.0, le=1e9, description="Base of the rotary frequencies (dimensionless)."
+    )
+    norm_epsilon: float = Field(
+        1e-6, gt=0.0, le=0.1, description="Added to the variance in each norm (dimensionless)."
+    )
+    initializer_range: float = Field(
+        0.02, gt=0.0, le=1.0, description="Standard deviation of the initial weights (dimensionless)."
+    )
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not divisible by num_attention_heads "
+                f"{self.num_attention_heads}; change one of them or set head_dim"
+            )
+        if self.num_attention_heads % self.kv_heads:
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} is not divisible by num_kv_heads {self.kv_heads}"
+            )
+        if self.use_rope_embeddings and self.features_per_head % 2:
+            raise ValueError(
+                f"rotary positions need an even number of features a head, found {self.features_per_head}"
+            )
+        self._check_architecture()
+        return self
+
+    def _check_architecture(self) -> None:
+        modern = (self.use_rms_norm, self.use_swiglu, self.use_rope_embeddings)
+        if all(modern):
+            if self.use_qk_norm and self.use_bias:
+                raise ValueError("use_bias and use_qk_norm exclude each other: Qwen3 has no biases")
+            return
+        if any(modern):
+            raise ValueError(
+                "this mixture of parts is no architecture that other tools load: set use_rms_norm, use_swiglu and "
+                "use_rope_embeddings all true (Llama, or Qwen3 with use_qk_norm) or all false (GPT-2)"
+            )
+        wrong = {
+            "use_qk_norm must be false": self.use_qk_norm,
+            "use_bias must be true": not self.use_bias,
+            "num_kv_heads must equal num_attention_heads": self.kv_heads != self.num_attention_heads,
+            "head_dim must be hidden_size / num_attention_heads": self.features_per_head
+            * self.num_attention_heads
+            != self.hidden_size,
+        }
+        if any(wrong.values()):
+            raise ValueError("the GPT-2 shape: " + ", ".join(k for k, v in wrong.items() if v))
+
+    @property
+    def architecture(self) -> Literal["qwen3", "llama", "gpt2"]:
+        """Which architecture of the ecosystem this shape is."""
+        if not self.use_rope_embeddings:
+            return "gpt2"
+        return "qwen3" if self.use_qk_norm else "llama"
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key/value heads a layer."""
+        return self.num_kv_heads or self.num_attention_heads
+
+    @property
+    def features_per_head(self) -> int:
+        """Features of one attention head."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def feed_forward_size(self) -> int:
+        """Inner width of the feed-forward part, in features."""
+        if self.intermediate_size is not None:
+            return self.intermediate_size
+        if not self.use_swiglu:
+            return 4 * self.hidden_size
+        return -(-8 * self.hidden_size // (3 * 64)) * 64
+
+
+class DataConfig(Config):
+    """Where text comes from, what is kept of it, how it is split and packed."""
+
+    corpus: Literal["auto", "directory", "python_standard_library"] = Field(
+        "auto",
+        description="directory = the files in raw_dir; python_standard_library = source and docstrings of the running "
+        "interpreter; auto = raw_dir when it holds files, otherwise the standard library (and says so).",
+    )
+    raw_dir: Path = Field(Path("data/datasets/raw"), description="Directory of raw files.")
+    recursive: bool = Field(True, description="Whether sub-directories of raw_dir are read too.")
+    text_field: str = Field("text", description="Field of json and jsonl records that holds the text.")
+    min_text_length: int = Field(
+        50, ge=0, le=1_000_000_000, description="Shorter documents are dropped, in characters."
+    )
+    max_text_length: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Longer documents are dropped, in characters; null = no limit.",
+    )
+    max_urls_per_document: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Documents with more web addresses than this number are dropped; null = no limit.",
+    )
+    remove_duplicates: bool = Field(
+        True, description="Whether exact duplicates (after cleaning) are dropped."
+    )
+    tokenizer_vocab_size: int = Field(
+        8192, ge=300, le=1_000_000, description="Size of the vocabulary to train, in tokens."
+    )
+    train_split: float = Field(0.9, gt=0.0, le=1.0, description="Share of documents to train on (0 to 1).")
+    val_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of documents to validate on (0 to 1).")
+    test_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of documents to test on (0 to 1).")
+    stride: int = Field(
+        0,
+        ge=0,
+        le=1_048_575,
+        description="Tokens that a row of the dataset repeats from the row before it within one document.",
+    )
+    seed: int = Field(1337, ge=0, lt=2**63, description="Seed of the split (a plain number).")
+    num_workers: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Number of processes that read and encode; null = one for each core.",
+        json_schema_extra=RUNTIME,
+    )
+    output_dir: Path | None = Field(
+        None,
+        description="Where the collected corpus goes; null = <run>/corpus.",
+        json_schema_extra=RUNTIME,
+    )
+    dataset_dir: Path | None = Field(
+        None, description="Where the dataset goes; null = <run>/dataset.", json_schema_extra=RUNTIME
+    )
+
+    @model_validator(mode="after")
+    def _check_splits(self) -> Self:
+        total = self.train_split + self.val_split + self.test_split
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"train_split + val_split + test_split must be 1, found {total:g}")
+        if self.max_text_length is not None and self.max_text_length < self.min_text_length:
+            raise ValueError(
+                f"max_text_length {self.max_text_length} is below min_text_length {self.min_text_length}"
+            )
+        return self
+
+
+class TokenizerConfig(Config):
+    """How the vocabulary is learned. Its size is `data.tokenizer_vocab_size`."""
+
+    model_type: Literal["bpe", "unigram", "char", "word"] = Field(
+        "bpe", description="The SentencePiece algorithm."
+    )
+    character_coverage: float = Field(
+        0.9995,
+        gt=0.5,
+        le=1.0,
+        description="Share of the corpus' characters that get pieces of their own; the rest is spelled in bytes.",
+    )
+    split_digits: bool = Field(True, description="Whether each digit is a token of its own.")
+    max_piece_length: int = Field(32, ge=1, le=512, description="Longest piece, in characters.")
+    training_bytes: int = Field(
+        100_000_000,
+        ge=1000,
+        le=10_000_000_000,
+        description="At most this much text is used for training, in bytes, sampled evenly over the corpus.",
+    )
+    shrink_to_fit: bool = Field(
+        False,
+        description="Whether a corpus too small for the vocabulary gets the largest feasible one instead of an error.",
+    )
+    path: Path | None = Field(
+        None, description="An existing tokenizer.model to use instead of training one; null = train."
+    )
+    output_dir: Path | None = Field(
+        None,
+        description="Where the tokenizer goes; null = <run>/tokenizer.",
+        json_schema_extra=RUNTIME,
+    )
+
+
+class OptimizationConfig(Config):
+    """One training run: batch, schedule, precision, cadence. `step` always means one optimizer update."""
+
+    batch_size: int = Field(16, ge=1, le=65_536, description="Rows in one micro-batch (a number of rows).")
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=65_536, description="Number of micro-batches in one step."
+    )
+    total_steps: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="Length of the run, in steps; null = by epochs or time."
+    )
+    epochs: float | None = Field(
+        None, gt=0.0, le=100_000.0, description="Length of the run, in passes over the training rows."
+    )
+    time_budget_seconds: float | None = Field(
+        None,
+        gt=0.0,
+        le=1e8,
+        description="Length of the run, in seconds: the speed is measured on the first start, the number of steps is "
+        "fixed from it and kept when the run is resumed.",
+    )
+    learning_rate: float = Field(1e-3, gt=0.0, le=10.0, description="Peak learning rate (dimensionless).")
+    min_learning_rate: float = Field(
+        0.0, ge=0.0, le=10.0, description="Learning rate at the end of the decay (dimensionless)."
+    )
+    schedule: Literal["cosine", "linear", "constant", "warmup_stable_decay"] = Field(
+        "cosine", description="Course of the learning rate after the warm-up."
+    )
+    warmup_steps: int | None = Field(
+        None, ge=0, le=1_000_000_000, description="Length of the warm-up, in steps; null = by warmup_ratio."
+    )
+    warmup_ratio: float = Field(
+        0.02, ge=0.0, le=1.0, description="Length of the warm-up, as a share of all steps (0 to 1)."
+    )
+    decay_ratio: float = Field(
+        0.2,
+        gt=0.0,
+        le=1.0,
+        description="Length of the decay of warmup_stable_decay, as a share of all steps (0 to 1).",
+    )
+    weight_decay: float = Field(
+        0.1, ge=0.0, le=10.0, description="Decoupled decay of matrices, a step and unit of learning rate."
+    )
+    beta1: float = Field(0.9, ge=0.0, lt=1.0, description="AdamW's decay of the mean (a factor).")
+    beta2: float = Field(0.95, ge=0.0, lt=1.0, description="AdamW's decay of the square (a factor).")
+    epsilon: float = Field(1e-8, gt=0.0, le=1.0, description="AdamW's epsilon (dimensionless).")
+    max_gradient_norm: float | None = Field(
+        1.0, gt=0.0, le=1e9, description="Gradients are scaled down to this L2 norm; null = never."
+    )
+    early_stopping_patience: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Stop after this number of evaluations without a better validation loss; null = never.",
+    )
+    document_masking: bool = Field(
+        False, description="Whether attention stays within one document of a packed row."
+    )
+    seed: int = Field(
+        1337, ge=0, lt=2**63, description="Seed of weights, order and dropout (a plain number)."
+    )
+    mixed_precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto",
+        description="Precision of the products; weights stay fp32. auto = bf16 where the device is faster with it. "
+        "true means auto, false means fp32.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute blocks in the backward pass: less memory, more time."
+    )
+    compile: bool = Field(False, description="Use torch.compile (needs a C++ compiler on CPU).")
+    eval_steps: int = Field(
+        250,
+        ge=1,
+        le=1_000_000_000,
+        description="Steps between evaluations (a number of steps).",
+        json_schema_extra=RUNTIME,
+    )
+    eval_batches: int | None = Field(
+        50,
+        ge=1,
+        le=1_000_000,
+        description="Most batches an evaluation reads (a number of batches); null = all.",
+        json_schema_extra=RUNTIME,
+    )
+    save_steps: int = Field(
+        250,
+        ge=1,
+        le=1_000_000_000,
+        description="Steps between checkpoints (a number of steps).",
+        json_schema_extra=RUNTIME,
+    )
+    save_total_limit: int | None = Field(
+        2,
+        ge=1,
+        le=1_000_000,
+        description="Number of step_N checkpoints kept, besides best and final; null = all.",
+        json_schema_extra=RUNTIME,
+    )
+    logging_steps: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="Steps between lines of metrics.jsonl (a number of steps).",
+        json_schema_extra=RUNTIME,
+    )
+    tensorboard: bool = Field(
+        False, description="Also write TensorBoard event files.", json_schema_extra=RUNTIME
+    )
+    wandb: Literal["disabled", "offline", "online"] = Field(
+        "disabled",
+        description="Weights & Biases: offline writes files only and needs no account; online uses the network.",
+        json_schema_extra=RUNTIME,
+    )
+    wandb_project: str = Field(
+        "bloomery", description="Project name in Weights & Biases.", json_schema_extra=RUNTIME
+    )
+    output_dir: Path | None = Field(
+        None,
+        description="Where checkpoints go; null = a directory of the run.",
+        json_schema_extra=RUNTIME,
+    )
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _from_switch(cls, value: Any) -> Any:
+        return {True: "auto", False: "fp32"}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        given = [n for n in ("total_steps", "epochs", "time_budget_seconds") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)} both say how long to train; keep one, set others to null"
+            )
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}"
+            )
+        if (
+            self.warmup_steps is not None
+            and self.total_steps is not None
+            and self.warmup_steps > self.total_steps
+        ):
+            raise ValueError(f"warmup_steps {self.warmup_steps} is above total_steps {self.total_steps}")
+        return self
+
+
+class TrainingConfig(OptimizationConfig):
+    """Pretraining. Without total_steps, epochs or time_budget_seconds its length is 20 tokens a parameter
+    (Hoffmann et al. 2022), at most 4 passes over the data (Muennighoff et al. 2023)."""
+
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="Device of the whole line: auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.",
+        json_schema_extra=RUNTIME,
+    )
+
+
+class InstructionConfig(OptimizationConfig):
+    """Instruction tuning: its data, and a training run with its own defaults."""
+
+    data: Path = Field(
+        Path("data/instruction_data.jsonl"),
+        description="Instruction records (jsonl or a json array). The standard-library corpus makes its own.",
+    )
+    val_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of records to validate on (0 to 1).")
+    long_records: Literal["truncate", "drop"] = Field(
+        "truncate",
+        description="What happens to a conversation longer than the context: cut at the end, or dropped (both counted).",
+    )
+    epochs: float | None = Field(
+        None, gt=0.0, le=100_000.0, description="Length of the run, in passes over the records; default 3."
+    )
+    learning_rate: float = Field(3e-4, gt=0.0, le=10.0, description="Peak learning rate (dimensionless).")
+    weight_decay: float = Field(
+        0.01, ge=0.0, le=10.0, description="Decoupled decay of matrices, a step and unit of learning rate."
+    )
+    document_masking: bool = Field(
+        True, description="Whether attention stays within one conversation of a packed row."
+    )
+
+
+class EvaluationConfig(Config):
+    """The short evaluation at the end of the line."""
+
+    num_questions: int = Field(
+        200,
+        ge=0,
+        le=1_000_000,
+        description="Number of training questions (held in) that are asked and checked.",
+    )
+    num_validation_questions: int = Field(
+        100,
+        ge=0,
+        le=1_000_000,
+        description="Number of validation questions (held out) that are asked and checked.",
+    )
+    max_batches: int | None = Field(
+        100, ge=1, le=1_000_000, description="Most batches of 16 rows read a split; null = all of them."
+    )
+    max_answer_tokens: int = Field(96, ge=1, le=65_536, description="Longest answer, in tokens.")
+    num_samples: int = Field(3, ge=0, le=1000, description="Number of texts that the model continues.")
+    batch_size: int = Field(
+        32, ge=1, le=65_536, description="Number of answers generated at a time.", json_schema_extra=RUNTIME
+    )
+
+
+class RunConfig(Config):
+    """The run as a whole."""
+
+    name: str = Field(
+        "default", pattern=r"^[\w.-]+$", description="Name of the run.", json_schema_extra=RUNTIME
+    )
+    dir: Path | None = Field(
+        None,
+        description="Run directory, one sub-directory a stage; null = runs/<name>.",
+        json_schema_extra=RUNTIME,
+    )
+    preset: str | None = Field(
+        None,
+        description="A directory of configs/ whose settings the others are laid over; auto = by the memory of the "
+        "device; null = none.",
+        json_schema_extra=RUNTIME,
+    )
+
+    @property
+    def directory(self) -> Path:
+        """Where the run's artifacts are."""
+        return self.dir if self.dir is not None else Path("runs") / self.name
+
+
+class PipelineConfig(Config):
+    """All sections together."""
+
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    instruction: InstructionConfig = InstructionConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check_between_sections(self) -> Self:
+        if self.model.vocab_size is not None and self.model.vocab_size < self.data.tokenizer_vocab_size:
+            raise ValueError(
+                f"model.vocab_size {self.model.vocab_size} is below data.tokenizer_vocab_size "
+                f"{self.data.tokenizer_vocab_size}: some tokens would have no embedding; make them equal or "
+                "set model.vocab_size to null"
+            )
+        if self.data.stride >= self.model.max_position_embeddings:
+            raise ValueError(
+                f"data.stride {self.data.stride} must be below model.max_position_embeddings "
+                f"{self.model.max_position_embeddings}"
+            )
+        return self
+
+
+def read_sections(path: str | Path) -> dict[str, Any]:
+    """The raw values of a configuration: a directory of `<section>_config.json` files, or one file of sections.
+
+    Raises:
+        ConfigError: nothing is there, or a file names no section.
+    """
+    path = Path(path)
+    if path.is_file():
+        return read_json_object(path)
+    if not path.is_dir():
+        known = sorted(p.name for p in CONFIG_ROOT.iterdir() if p.is_dir())
+        raise ConfigError(
+            f"{path}: no such configuration directory or file{nearest(path.name, known)} "
+            f"(shipped: {', '.join(f'configs/{name}' for name in known)})"
+        )
+    sections = {}
+    for file in sorted(path.glob("*.json")):
+        section = file.name.removesuffix("_config.json")
+        if section not in PipelineConfig.model_fields:
+            names = [f"{name}_config.json" for name in PipelineConfig.model_fields]
+            raise ConfigError(f"{file}: no section has this name{nearest(file.name, names)}")
+        sections[section] = read_json_object(file)
+    if not sections:
+        raise ConfigError(f"{path}: holds no <section>_config.json file")
+    return sections
+
+
+def load_config(
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    preset_for_auto: str = "quickstart",
+) -> PipelineConfig:
+    """The whole configuration: the preset named by `run.preset`, then the files at `path`, then `overrides`.
+
+    A preset given in `overrides` is laid over the files instead, because it was asked for last.
+
+    Args:
+        path: Directory or file (see `read_sections`); None = defaults.
+        overrides: Nested values, as `parse_overrides` returns them.
+        preset_for_auto: The preset that `run.preset = "auto"` stands for on this machine.
+
+    Raises:
+        ConfigError: as `read_sections` and `Config.from_dict`.
+    """
+    overrides = dict(overrides or {})
+    values = read_sections(path) if path is not None else {}
+    # Each layer is checked on its own first, so that a message names the file that the mistake is in.
+    if path is not None:
+        PipelineConfig.from_dict(values, origin=str(path))
+    file_preset = _preset_sections(values.get("run", {}).get("preset"), preset_for_auto)
+    run_overrides = overrides.get("run")
+    given = run_overrides.get("preset") if isinstance(run_overrides, Mapping) else None
+    override_preset = _preset_sections(given, preset_for_auto)
+    values = merge(merge(merge(file_preset, values), override_preset), overrides)
+    return PipelineConfig.from_dict(values, origin="settings" if overrides else str(path or ""))
+
+
+def _preset_sections(name: str | None, preset_for_auto: str) -> dict[str, Any]:
+    if name is None:
+        return {}
+    sections = read_sections(CONFIG_ROOT / (preset_for_auto if name == AUTO_PRESET else name))
+    # A preset says what to train; where the result goes stays with the user.
+    sections.pop("run", None)
+    return sections

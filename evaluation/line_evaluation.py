@@ -1,0 +1,142 @@
+"""The short evaluation at the end of the line: losses, answers and samples of one run. Knows no stage."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from core.device_manager import DeviceManager
+from core.files import atomic_write, write_json
+from core.training_config import EvaluationConfig
+from data_processing.token_rows import TokenRows
+from evaluation.answers import Answer, ask, evenly_spaced, questions_in, score
+from evaluation.perplexity import evaluate_rows
+from inference.chat import ChatModel
+
+NUM_SHOWN_QUESTIONS = 3
+SAMPLE_PROMPT_TOKENS = 24
+SAMPLE_NEW_TOKENS = 64
+
+
+def evaluate_line(
+    config: EvaluationConfig,
+    device_manager: DeviceManager,
+    *,
+    dataset: Path,
+    pretrained: Path,
+    tuned: Path | None,
+    instructions: Path | None,
+    document_masking: bool,
+    out: Path,
+) -> dict[str, Any]:
+    """Write `evaluation.json` and `evaluation.md` into `out` and return the numbers.
+
+    Args:
+        dataset: Directory with the splits of the text dataset.
+        pretrained: Checkpoint of the pretrained model.
+        tuned: Checkpoint of the tuned model, if there is one, with
+        instructions: the directory of its conversations.
+        document_masking: As in pretraining.
+    """
+    device = str(device_manager.device)
+    model = ChatModel.load(pretrained, device=device)
+    metrics: dict[str, Any] = {"text": {}}
+    for split in ("validation", "test"):
+        if (dataset / split).is_dir():
+            result = evaluate_rows(
+                model.engine.model,
+                TokenRows(dataset / split),
+                model.tokenizer,
+                device_manager,
+                document_masking=document_masking,
+                max_batches=config.max_batches,
+                description=f"evaluating on {split}",
+            )
+            metrics["text"][split] = {**dataclasses.asdict(result), "perplexity": result.perplexity}
+    metrics["samples"] = _samples(model, dataset, config.num_samples)
+    if tuned is not None and instructions is not None:
+        metrics |= _questions(ChatModel.load(tuned, device=device), instructions, config)
+    write_json(out / "evaluation.json", metrics)
+    atomic_write(out / "evaluation.md", _as_markdown(metrics))
+    return metrics
+
+
+def _questions(model: ChatModel, instructions: Path, config: EvaluationConfig) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for name, split, number in (
+        ("held_in", "train", config.num_questions),
+        ("held_out", "validation", config.num_validation_questions),
+    ):
+        if number == 0 or not (instructions / split).is_dir():
+            continue
+        questions = list(questions_in(TokenRows(instructions / split), model.tokenizer))
+        answers = ask(
+            model,
+            evenly_spaced(questions, number),
+            max_tokens=config.max_answer_tokens,
+            batch_size=config.batch_size,
+            description=f"asking {name.replace('_', '-')} questions",
+        )
+        metrics[name] = score(answers) | {"answers": [_answer_facts(answer) for answer in answers]}
+    return metrics
+
+
+def _answer_facts(answer: Answer) -> dict[str, Any]:
+    return {
+        "question": answer.question.text,
+        "true_answer": answer.question.answer,
+        "answer": answer.text,
+        "right": answer.is_right,
+        "stopped": answer.stopped,
+    }
+
+
+def _samples(model: ChatModel, dataset: Path, number: int) -> list[dict[str, str]]:
+    """Beginnings of held-out documents and how the model goes on."""
+    split = next((dataset / name for name in ("validation", "train") if (dataset / name).is_dir()), None)
+    if split is None or number == 0:
+        return []
+    rows = TokenRows(split)
+    samples = []
+    for index in range(min(number, len(rows))):
+        ids = rows.tokens(index * len(rows) // number if number < len(rows) else index)
+        prompt = model.tokenizer.decode(ids[:SAMPLE_PROMPT_TOKENS].tolist())
+        if prompt.strip():
+            text = model.generate(prompt, max_tokens=SAMPLE_NEW_TOKENS, temperature=0.7, top_k=40, seed=index)
+            samples.append({"prompt": prompt, "continuation": text})
+    return samples
+
+
+def shown_answers(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """A few held-in questions with their answers, spread evenly over those that were asked."""
+    answers = metrics.get("held_in", {}).get("answers", [])
+    number = min(NUM_SHOWN_QUESTIONS, len(answers))
+    return [answers[(2 * index + 1) * len(answers) // (2 * number)] for index in range(number)]
+
+
+def _as_markdown(metrics: dict[str, Any]) -> str:
+    lines = ["# Evaluation", "", "| split | loss (nats) | perplexity | bits per byte |", "|---|---|---|---|"]
+    for split, values in metrics["text"].items():
+        bits = f"{values['bits_per_byte']:.3f}" if values["bits_per_byte"] is not None else ""
+        lines.append(f"| {split} | {values['loss_nats']:.3f} | {values['perplexity']:.2f} | {bits} |")
+    for name in ("held_in", "held_out"):
+        if name in metrics:
+            values = metrics[name]
+            lines += [
+                "",
+                f"## {name.replace('_', '-').capitalize()} questions",
+                "",
+                f"{values['num_questions']} questions, first sentence right: "
+                f"{values['right_first_sentence_share']:.1%}, ended by themselves: {values['stopped_share']:.1%}",
+                "",
+            ]
+            for answer in values["answers"]:
+                mark = "right" if answer["right"] else "wrong"
+                lines += [
+                    f"- **{answer['question']}** ({mark})",
+                    f"  - model: {answer['answer']}",
+                    f"  - truth: {answer['true_answer']}",
+                ]
+    lines += ["", "## Samples", ""]
+    for sample in metrics["samples"]:
+        lines += ["```", sample["prompt"] + "⟶" + sample["continuation"], "```", ""]
+    return "\n".join(lines) + "\n"

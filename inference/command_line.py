@@ -1,0 +1,82 @@
+"""What the commands chat and generate share: their flags, made from the sampling settings. Loads no model."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn, cast
+
+from core.config import nearest
+from core.errors import ConfigError, UsageError
+from inference.sampling_settings import SamplingOptions, SamplingSettings
+
+NAMES = tuple(SamplingOptions.__annotations__)
+"""The sampling settings that a user can give."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The flags of a command that uses a model; mistakes are reported like every other error of the project."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument(
+            "model",
+            nargs="?",
+            metavar="RUN_OR_CHECKPOINT",
+            help="directory of a run or of a model; default: the run in runs/ that was trained last",
+        )
+        self.add_argument(
+            "--device", default="auto", help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1 or mps"
+        )
+        sampling = self.add_argument_group("sampling")
+        for row in SamplingSettings.settings_help():
+            if row.key in NAMES:
+                sampling.add_argument(
+                    "--" + row.key.replace("_", "-"),
+                    metavar=row.type.split(" | ")[0].upper(),
+                    help=f"{row.description} Default: {row.default}.".replace("%", "%%"),
+                )
+        self.add_argument("--debug", action="store_true", help="show tracebacks and developers' messages")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing."""
+        raise UsageError(f"{message} (see --help)")
+
+
+def given_sampling(flags: argparse.Namespace) -> SamplingOptions:
+    """The sampling settings that were given on the command line, checked.
+
+    Raises:
+        ConfigError: one is out of range.
+    """
+    return changed_sampling(
+        {}, [(name, text) for name in NAMES if (text := getattr(flags, name)) is not None]
+    )
+
+
+def changed_sampling(sampling: SamplingOptions, changes: Sequence[tuple[str, str]]) -> SamplingOptions:
+    """`sampling` with values given as text: numbers, or "null" (also "none" or "off") for no limit.
+
+    Raises:
+        ConfigError: a setting is unknown or a value out of range.
+    """
+    values: dict[str, Any] = dict(sampling)
+    for given, text in changes:
+        name = given.lstrip("-").replace("-", "_")
+        if name not in NAMES:
+            raise ConfigError(f"unknown setting {given!r}{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
+        values[name] = _value(text)
+    SamplingSettings.from_dict(values)
+    return cast(SamplingOptions, values)
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("null", "none", "off"):
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,137 @@
+"""Where the model of a run is, whether it is intact, and what its manifest says of it. Knows no tensor and no text."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from core.errors import CorruptArtifactError, DataError
+from core.manifest import MANIFEST_NAME, read_manifest, verify_files
+
+logger = logging.getLogger(__name__)
+
+CONFIG_NAME = "config.json"
+TRAINER_STATE = "trainer/state.json"
+STAGE_DIRECTORIES = ("finetune", "pretrain")
+"""Directories of a run that hold models, the one to talk to first."""
+
+STEP_NAME = re.compile(r"step_(\d+)")
+
+PRETRAINING = "pretraining"
+"""What the manifest of a model that has learned to continue text, but not to answer, calls its stage."""
+
+
+def find_model(path: str | Path) -> Path:
+    """The directory of the model that `path` stands for.
+
+    A model directory (it has a `config.json`) stands for itself. A run stands for `finetune/final`, else
+    `pretrain/final`, else the newest intact of `finetune`'s checkpoints, else of `pretrain`'s; the directory of one
+    training stage stands for its own `final` or newest checkpoint. Damaged ones are passed over with a warning.
+
+    Raises:
+        DataError: nothing is there; the message says what was looked for and what was found.
+        CorruptArtifactError: there are models, but none is intact; the message says what is wrong with each.
+    """
+    path = Path(path)
+    if (path / CONFIG_NAME).is_file():
+        return path
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise DataError(f"{path}: expected the directory of a run or of a model, found {found}")
+    damaged = []
+    for candidate in _candidates(path):
+        try:
+            check_model_files(candidate)
+        except CorruptArtifactError as error:
+            logger.warning("%s; passed over", error)
+            damaged.append(str(error))
+        else:
+            return candidate
+    if damaged:
+        raise CorruptArtifactError(
+            f"{path}: none of its models is intact ({'; '.join(damaged)}); restore one from a backup"
+        )
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise DataError(
+        f"{path}: holds no model. Looked for {CONFIG_NAME} here, and for final, step_N and best here and in "
+        f"{' and '.join(f'{name}/' for name in STAGE_DIRECTORIES)}; found {shown or 'an empty directory'}. Name a run "
+        "that has trained a model, or a directory that holds one"
+    )
+
+
+def newest_run(runs: str | Path = "runs") -> Path:
+    """The run in `runs` whose model was written last.
+
+    Raises:
+        DataError: there is no run with a model.
+    """
+    runs = Path(runs)
+    written = {
+        run: max((candidate / CONFIG_NAME).stat().st_mtime for candidate in candidates)
+        for run in sorted(runs.iterdir() if runs.is_dir() else ())
+        if run.is_dir() and (candidates := list(_candidates(run)))
+    }
+    if not written:
+        raise DataError(
+            f"no run was named and {runs.absolute()} holds none with a model; train one first "
+            "(python scripts/train_llm_from_scratch.py), or name the directory of a run or a model"
+        )
+    return max(written, key=lambda run: written[run])
+
+
+def check_model_files(directory: Path) -> dict[str, Any]:
+    """What the manifest says of a model whose files (all but the trainer's) are what was written.
+
+    A directory without a manifest, such as one from elsewhere, cannot be checked; for it the answer is empty.
+
+    Raises:
+        CorruptArtifactError: a file is missing, truncated or changed.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None:
+        return {}
+    files = [file for file in manifest.get("files", ()) if not file["path"].startswith("trainer/")]
+    verify_files(directory, files)
+    return manifest
+
+
+def trained_with_tokenizer(directory: Path, manifest: dict[str, Any]) -> str | None:
+    """The fingerprint of the tokenizer that a model was trained with, or None where nobody wrote it down.
+
+    Raises:
+        CorruptArtifactError: the trainer's state is no JSON object.
+    """
+    state: Any = {}
+    path = directory / TRAINER_STATE
+    if path.is_file():
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CorruptArtifactError(f"{path}: not JSON ({error})") from None
+        if not isinstance(state, dict):
+            raise CorruptArtifactError(f"{path}: expected a JSON object, found {type(state).__name__}")
+    fingerprint = state.get("tokenizer_fingerprint") or manifest.get("tokenizer_fingerprint")
+    return None if fingerprint is None else str(fingerprint)
+
+
+def _candidates(path: Path) -> Iterator[Path]:
+    """The models of a run or of a training stage, the one to use first."""
+    stages = [path / name for name in STAGE_DIRECTORIES] + [path]
+    yield from (stage / "final" for stage in stages if _is_committed(stage / "final"))
+    for stage in stages:
+        steps = [
+            (int(match[1]), entry)
+            for entry in (stage.iterdir() if stage.is_dir() else ())
+            if (match := STEP_NAME.fullmatch(entry.name)) and _is_committed(entry)
+        ]
+        yield from (entry for _, entry in sorted(steps, reverse=True))
+        if _is_committed(stage / "best"):
+            yield stage / "best"
+
+
+def _is_committed(directory: Path) -> bool:
+    # The manifest is written last: without it the directory was never finished.
+    return (directory / CONFIG_NAME).is_file() and (directory / MANIFEST_NAME).is_file()

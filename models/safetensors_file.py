@@ -1,0 +1,119 @@
+"""Tensors in one safetensors file: written durably and without a second copy in memory, checked, read.
+
+Knows nothing of what the tensors are for.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from core.errors import CorruptArtifactError
+from core.files import atomic_writer
+
+DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+HEADER_ALIGNMENT_BYTES = 8
+"""Data begins at a multiple of this, as the format asks (huggingface/safetensors, README, "Format")."""
+
+
+def write_safetensors(
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write `tensors` to `path`, entirely or not at all, one tensor at a time.
+
+    The library's own `save_file` is not used because it reports a full disk as a message without a number and
+    writes in place.
+
+    Args:
+        metadata: Free text beside them; `{"format": "pt"}` is what transformers expects of weights.
+        dtype: Floating-point tensors are converted to it; None = written as they are.
+
+    Raises:
+        DiskError: the disk is full, read-only or failing.
+    """
+
+    def written_dtype(tensor: Tensor) -> torch.dtype:
+        return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+    # Widest types first, so that every tensor begins at a multiple of its own width.
+    names = sorted(tensors, key=lambda name: (-written_dtype(tensors[name]).itemsize, name))
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.numel() * written_dtype(tensor).itemsize
+        header[name] = {
+            "dtype": DTYPE_NAMES[written_dtype(tensor)],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % HEADER_ALIGNMENT_BYTES)
+    with atomic_writer(path) as file:
+        file.write(len(encoded).to_bytes(8, "little"))
+        file.write(encoded)
+        for name in names:
+            tensor = tensors[name].detach().to(device="cpu", dtype=written_dtype(tensors[name])).contiguous()
+            # NumPy has no bfloat16: bytes are bytes.
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def read_shapes(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type (`F32`, ...) and shape of every tensor in the file; no tensor is read.
+
+    Raises:
+        CorruptArtifactError: the file is cut off or is no safetensors file.
+    """
+    shapes = {}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                tensor = file.get_slice(name)
+                shapes[name] = (str(tensor.get_dtype()), tuple(tensor.get_shape()))
+    except SafetensorError as error:
+        raise CorruptArtifactError(
+            f"{path}: not a whole safetensors file ({error}); copy it again, or use another checkpoint"
+        ) from None
+    return shapes
+
+
+def read_tensors(
+    path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """All tensors of a file, in memory of their own.
+
+    Args:
+        dtype: Floating-point tensors are converted to it, one at a time; None = as they are in the file.
+
+    Raises:
+        CorruptArtifactError: the file is cut off or is no safetensors file.
+    """
+    tensors = {}
+    names = read_shapes(path)
+    with safe_open(str(path), framework="pt") as file:
+        for name in names:
+            tensor = file.get_tensor(name)
+            wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            # Copied, because what safetensors returns may be a mapping of the file: cutting the file would then
+            # kill the process (SIGBUS) long after it was read.
+            tensors[name] = tensor.to(device=device, dtype=wanted, copy=True)
+    return tensors

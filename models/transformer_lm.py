@@ -1,0 +1,158 @@
+"""The decoder: token ids in, logits out, in one view. Knows nothing of text, losses, optimizers and files.
+
+Shapes: B rows, T tokens, D features of the residual stream, V tokens of the vocabulary.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from core.errors import DataError
+from core.training_config import ModelConfig
+from models.attention import Attention, cache_mask, document_mask
+from models.counting import vocabulary_of
+from models.feed_forward import build_feed_forward
+from models.initialization import initialize_weights
+from models.kv_cache import KVCache
+from models.normalization import build_norm
+from models.rotary import Rotation, rotation_at
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward, each normalized before and added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, *, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = build_norm(config)
+        self.attention = Attention(config, layer=layer)
+        self.feed_forward_norm = build_norm(config)
+        self.feed_forward = build_feed_forward(config)
+        self.dropout = _dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KVCache | None = None
+    ) -> Tensor:
+        """x (B, T, D) to (B, T, D); the other arguments are `Attention`'s."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, mask, cache))
+        y: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return y
+
+
+class TransformerLM(nn.Module):
+    """A decoder-only language model. `create_model_from_config` makes one with proper initial weights.
+
+    `gradient_checkpointing` may be switched at any time: each block then keeps only its input for the backward
+    pass and is computed once more there.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        """
+        Raises:
+            ConfigError: `config.vocab_size` is null.
+        """
+        super().__init__()
+        num_tokens, size = vocabulary_of(config), config.hidden_size
+        self.config = config
+        self.gradient_checkpointing = False
+        self.embedding = nn.Embedding(num_tokens, size)
+        self.position_embedding: nn.Embedding | None = None
+        if not config.use_rope_embeddings:
+            self.position_embedding = nn.Embedding(config.max_position_embeddings, size)
+        # Only GPT-2 drops embeddings; the modern shapes drop what blocks add to the residual stream.
+        self.embedding_dropout = _dropout(config.dropout if config.architecture == "gpt2" else 0.0)
+        self.blocks = nn.ModuleList(Block(config, layer=layer) for layer in range(config.num_layers))
+        self.final_norm = build_norm(config)
+        # A tied head is no second name of the embedding's parameter, so that a state dict holds it once.
+        self.head = None if config.tie_word_embeddings else nn.Linear(size, num_tokens, bias=False)
+
+    def forward(
+        self, input_ids: Tensor, position_ids: Tensor | None = None, *, cache: KVCache | None = None
+    ) -> Tensor:
+        """Logits (B, T, V) of the token after each; arguments and errors as `features`.
+
+        Their dtype is that of the weights, or autocast's; a loss should be computed in float32.
+        """
+        return self.logits(self.features(input_ids, position_ids, cache=cache))
+
+    def features(
+        self, input_ids: Tensor, position_ids: Tensor | None = None, *, cache: KVCache | None = None
+    ) -> Tensor:
+        """The residual stream after the final norm, (B, T, D): what `logits` turns into scores.
+
+        Args:
+            input_ids: (B, T) int64.
+            position_ids: (B, T) int64 of rows of packed documents: 0, 1, 2, ... from the start of each document;
+                attention then stays inside a document. None = each row is one document (and faster).
+            cache: Tokens seen before; they are continued and the new ones are added. Excludes `position_ids`.
+
+        Raises:
+            DataError: more tokens than the context or the cache holds.
+        """
+        B, T = input_ids.shape
+        past = 0 if cache is None else cache.length
+        if past + T > self.config.max_position_embeddings:
+            raise DataError(
+                f"{past + T} tokens are longer than the model's context of {self.config.max_position_embeddings} "
+                "tokens (max_position_embeddings); shorten the input"
+            )
+        mask = None
+        if cache is not None:
+            assert position_ids is None, "with a cache, positions continue from cache.length"
+            cache.check_room(B, T)
+            mask = cache_mask(cache, num_tokens=T, device=input_ids.device)
+        elif position_ids is not None:
+            mask = document_mask(position_ids)
+
+        positions = position_ids
+        if positions is None:
+            positions = torch.arange(past, past + T, device=input_ids.device)[None]
+            if cache is not None and cache.left_padding is not None:
+                positions = (positions - cache.left_padding[:, None]).clamp(min=0)
+
+        x = self.embedding(input_ids)
+        rotation = None
+        if self.position_embedding is None:
+            rotation = rotation_at(
+                positions, features_per_head=self.config.features_per_head, theta=self.config.rope_theta
+            )
+        else:
+            x = x + self.position_embedding(positions)
+        x = self.embedding_dropout(x)
+        recompute = self.gradient_checkpointing and cache is None and torch.is_grad_enabled()
+        for block in self.blocks:
+            if recompute:
+                x = checkpoint(block, x, rotation, mask, use_reentrant=False)
+            else:
+                x = block(x, rotation, mask, cache)
+        if cache is not None:
+            cache.advance(T)
+        y: Tensor = self.final_norm(x)
+        return y
+
+    def logits(self, features: Tensor) -> Tensor:
+        """features (..., D) to the scores (..., V) of each token of the vocabulary."""
+        return F.linear(features, self.embedding.weight if self.head is None else self.head.weight)
+
+
+def create_model_from_config(config: ModelConfig, *, seed: int | None = None) -> TransformerLM:
+    """A model on the CPU, in float32, with initial weights as `initialize_weights` says.
+
+    Args:
+        seed: Of the weights; None = the seed of torch's global generator (`torch.manual_seed`), which is read and
+            not advanced.
+
+    Raises:
+        ConfigError: `config.vocab_size` is null.
+    """
+    # Built without memory first: torch's own initialization would draw from the global generator, for nothing.
+    with torch.device("meta"):
+        model = TransformerLM(config)
+    model.to_empty(device="cpu")
+    initialize_weights(model, config, seed=torch.initial_seed() if seed is None else seed)
+    return model
+
+
+def _dropout(share: float) -> nn.Module:
+    # nn.Dropout(0.0) still copies its input while training.
+    return nn.Dropout(share) if share else nn.Identity()

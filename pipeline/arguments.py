@@ -1,0 +1,51 @@
+"""The command line of the training scripts, with help that is generated from the configuration's fields."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from core.config import merge, parse_overrides
+from core.errors import UsageError
+from core.training_config import PipelineConfig
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes like every other error of the project, and takes dotted overrides anywhere on the line."""
+
+    def __init__(self, description: str, *, sections: Sequence[str]) -> None:
+        settings = "\n".join(
+            PipelineConfig.model_fields[name].annotation.describe(f"{name}.")  # type: ignore[union-attr]
+            for name in sections
+        )
+        super().__init__(
+            description=description,
+            epilog="settings, given as section.setting=value:\n" + settings,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument(
+            "overrides", nargs="*", metavar="section.setting=value", help="settings, see the list below"
+        )
+        self.add_argument("--debug", action="store_true", help="show tracebacks and developers' messages")
+
+    def parse(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+        """The flags and the nested values of the overrides."""
+        flags = self.parse_intermixed_args(arguments)
+        return flags, parse_overrides(flags.overrides)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing."""
+        raise UsageError(f"{message} (see --help)")
+
+
+def set_value(overrides: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """`overrides` with one more value, unless it is None (the flag was not given)."""
+    if value is None:
+        return overrides
+    return merge(overrides, parse_overrides([f"{dotted}={_as_json(value)}"]))
+
+
+def _as_json(value: Any) -> str:
+    import json
+
+    return json.dumps(value)

@@ -1,0 +1,144 @@
+"""What the user reads at the end: where things are, what was measured, how it sounds, what to do next."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluation.line_evaluation import shown_answers
+from pipeline.run import TrainedLine
+from pipeline.stages import stage_metrics
+
+WIDTH = 100
+
+
+def closing_page(result: TrainedLine, command: str) -> str:
+    """The page as text.
+
+    Args:
+        command: The command that was run, to be shown as the one that resumes.
+    """
+    parts = [
+        _places(result),
+        _data(result),
+        _training("Pretraining", stage_metrics(result.artifacts, "pretrain")),
+        _training("Instruction tuning", stage_metrics(result.artifacts, "finetune")),
+        _evaluation(stage_metrics(result.artifacts, "evaluate")),
+        _next_steps(result, command),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _heading(text: str) -> str:
+    return f"── {text} " + "─" * (WIDTH - len(text) - 4)
+
+
+def _places(result: TrainedLine) -> str:
+    rows = [f"  {name:<13} {artifact.directory}" for name, artifact in result.artifacts.items()]
+    return "\n".join([_heading("Where things are"), *rows])
+
+
+def _data(result: TrainedLine) -> str:
+    collected = stage_metrics(result.artifacts, "collect")
+    tokenizer = stage_metrics(result.artifacts, "tokenizer")
+    dataset = stage_metrics(result.artifacts, "dataset")
+    lines = [_heading("The data in numbers")]
+    if collected:
+        dropped: Mapping[str, int] = collected["dropped"]
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items()) or "none"
+        lines.append(
+            f"  documents     {collected['documents_in']:,} in = {collected['kept']:,} kept + "
+            f"{sum(dropped.values()):,} dropped ({reasons})"
+        )
+    if tokenizer:
+        lines.append(f"  vocabulary    {tokenizer['vocab_size']:,} tokens")
+    for split, values in dataset.get("splits", {}).items():
+        lines.append(
+            f"  {split:<13} {values['documents']:,} documents, {values['tokens']:,} tokens in {values['rows']:,} rows"
+        )
+    instructions = stage_metrics(result.artifacts, "instructions")
+    for split, values in instructions.get("splits", {}).items():
+        lines.append(
+            f"  {'conv. ' + split:<13} {values['documents']:,} conversations, {values['tokens']:,} tokens"
+        )
+    return "\n".join(lines) if len(lines) > 1 else ""
+
+
+def _training(title: str, metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return ""
+    lines = [
+        _heading(title),
+        f"  {metrics['num_steps']:,} steps, {metrics['num_tokens']:,} tokens, {metrics['elapsed_seconds']:,.0f} s "
+        "in the last process",
+    ]
+    before, after = metrics["initial_validation"], metrics["final_validation"]
+    if before and after:
+        lines.append(
+            f"  validation loss {before['validation/loss']:.3f} → {after['validation/loss']:.3f} nats a token"
+        )
+        if "validation/bits_per_byte" in before:
+            lines.append(
+                f"  bits per byte   {before['validation/bits_per_byte']:.3f} → "
+                f"{after['validation/bits_per_byte']:.3f}"
+            )
+    return "\n".join(lines)
+
+
+def _evaluation(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return ""
+    lines = [_heading("Evaluation")]
+    for split, values in metrics["text"].items():
+        bits = f", {values['bits_per_byte']:.3f} bits per byte" if values["bits_per_byte"] is not None else ""
+        lines.append(
+            f"  {split:<11} loss {values['loss_nats']:.3f}, perplexity {values['perplexity']:.2f}{bits}"
+        )
+    for name, meaning in (("held_in", "trained on"), ("held_out", "never seen")):
+        if name in metrics:
+            values = metrics[name]
+            lines.append(
+                f"  {values['num_questions']} questions it was {meaning}: "
+                f"first sentence right {values['right_first_sentence_share']:.1%}, "
+                f"ended by themselves {values['stopped_share']:.1%}"
+            )
+    for sample in metrics["samples"]:
+        lines += ["", "  A held-out text and how the model goes on (⟶):"]
+        lines.append(_indented(f"{sample['prompt']}⟶{sample['continuation']}", max_lines=8))
+    for answer in shown_answers(dict(metrics)):
+        lines += [
+            "",
+            _labelled("question", answer["question"]),
+            _labelled("model", answer["answer"]),
+            _labelled("true answer", answer["true_answer"]),
+        ]
+    return "\n".join(lines)
+
+
+def _next_steps(result: TrainedLine, command: str) -> str:
+    run: Path = result.config.run.directory
+    lines = [_heading("What comes next")]
+    if "finetune" in result.artifacts:
+        lines.append(f"  talk to it         python scripts/chat.py {run}")
+    elif "pretrain" in result.artifacts:
+        lines.append(f"  let it continue    python scripts/chat.py {run}")
+    lines += [
+        f"  see what is done   {command} --plan",
+        f"  resume             {command}      (the same command, after any interruption)",
+        "  your own data      put files into data/datasets/raw, or:",
+        "                     python scripts/train_llm_from_scratch.py --data DIR run.name=mine",
+        '  your own answers   data/instruction_data.jsonl with one {"instruction": …, "response": …} a line, or:',
+        "                     python scripts/train_llm_from_scratch.py --data DIR --instruction-data FILE run.name=mine",
+    ]
+    return "\n".join(lines)
+
+
+def _labelled(label: str, text: str) -> str:
+    first, *rest = textwrap.wrap(" ".join(text.split()), WIDTH - 17) or [""]
+    return "\n".join([f"  {label:<13}{first}", *(f"{'':15}{line}" for line in rest[:4])])
+
+
+def _indented(text: str, *, max_lines: int) -> str:
+    lines = [piece for line in text.splitlines() for piece in (textwrap.wrap(line, WIDTH - 4) or [""])]
+    shown = lines[:max_lines] + (["…"] if len(lines) > max_lines else [])
+    return textwrap.indent("\n".join(shown), "    ", lambda _line: True)

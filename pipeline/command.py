@@ -1,0 +1,44 @@
+"""How every script ends: one line for what a user can mend, and an exit code a launcher can act on."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+from core.errors import BloomeryError, Preempted
+
+INTERRUPTED_EXIT_CODE = 130
+
+
+def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool = False) -> int:
+    """The exit code of `body`; its user-facing errors are printed as `error[E0xx]: …` without a traceback.
+
+    With `resumable`, SIGTERM and SIGINT end the work under way and exit with 75, so that a launcher knows that the
+    same command goes on where it was. A stage that trains catches them itself, to save first.
+    """
+    if resumable:
+        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGINT, _stop)
+    try:
+        return body()
+    except BloomeryError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error[{error.code}]: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        # The second Ctrl-C: the last finished checkpoint and artifacts are intact.
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        # The reader of our output went away, as in `… | head`; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise Preempted(
+        f"{signal.Signals(number).name}: stopped; what was finished is kept, the same command goes on from there"
+    )

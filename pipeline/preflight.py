@@ -1,0 +1,130 @@
+"""What is settled and checked before any work: automatic settings, the device, files that are named, room on disk."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from core.device_manager import DeviceManager
+from core.errors import ConfigError, DataError, DiskError
+from core.training_config import PipelineConfig
+from models.counting import count_parameters
+from pipeline.sources import Sources
+from pipeline.stages import DEFAULT_INSTRUCTION_FILE
+
+BYTES_PER_PARAMETER_TRAINING = 16
+"""float32 weights, gradients and AdamW's two moments."""
+
+BYTES_PER_PARAMETER_CHECKPOINT = 12
+"""float32 weights and AdamW's two moments."""
+
+PRESET_BY_CUDA_MEMORY = ((70e9, "large"), (38e9, "medium"), (15e9, "small"), (0.0, "tiny"))
+"""Smallest device memory in bytes → preset that trains on it with its batch (arbitrary, with a wide margin)."""
+
+CPU_PRESET = "laptop"
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a run needs, before it starts. Sizes in bytes."""
+
+    num_parameters: int
+    state_bytes: int
+    """Weights, gradients and optimizer; activations come on top."""
+    checkpoint_bytes: int
+    disk_bytes: int
+    """All checkpoints that are kept at one time."""
+
+
+def preset_for_device(device: str) -> str:
+    """The preset that `run.preset=auto` stands for on this machine."""
+    manager = DeviceManager(device)
+    if manager.device.type != "cuda":
+        return CPU_PRESET
+    memory = manager.total_memory_bytes()
+    return next(preset for smallest, preset in PRESET_BY_CUDA_MEMORY if memory >= smallest)
+
+
+def settle(config: PipelineConfig, sources: Sources | None) -> tuple[PipelineConfig, list[str]]:
+    """The configuration with automatic choices made, and what is to be said about them.
+
+    Raises:
+        DataError: a directory or file that was named is missing.
+    """
+    notes: list[str] = []
+    data = config.data
+    if sources is None and data.corpus == "auto":
+        if data.raw_dir.is_dir() and any(not p.name.startswith(".") for p in data.raw_dir.iterdir()):
+            config = config.replace(data={"corpus": "directory"})
+        else:
+            config = config.replace(data={"corpus": "python_standard_library"})
+            notes.append(
+                f"{data.raw_dir} holds no files: training on the standard library of this Python instead "
+                "(put files there or use --data DIR for your own)"
+            )
+    return config, notes
+
+
+def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
+    """What the run needs, once everything that can be known beforehand is found in order.
+
+    Raises:
+        DeviceError: the device is not there.
+        DataError: a directory or file that was named is missing.
+        ConfigError: the model cannot fit into the device's memory.
+        DiskError: the checkpoints cannot fit onto the disk.
+    """
+    device = DeviceManager(config.training.device)
+    if sources is None and config.data.corpus == "directory" and not config.data.raw_dir.is_dir():
+        raise DataError(
+            f"data.raw_dir={str(config.data.raw_dir)!r}: no such directory; create it and put files there, or "
+            "name another with --data DIR"
+        )
+    check_named_files(config)
+    estimate = estimate_needs(config)
+    memory = device.total_memory_bytes()
+    if memory and estimate.state_bytes > memory:
+        raise ConfigError(
+            f"the model has {estimate.num_parameters:,} parameters; training it needs at least "
+            f"{estimate.state_bytes / 1e9:.1f} GB and {device.device} has {memory / 1e9:.1f} GB; choose a smaller "
+            "run.preset or model.hidden_size"
+        )
+    place = config.training.output_dir or config.run.directory
+    free = shutil.disk_usage(_existing_parent(place)).free
+    if estimate.disk_bytes > free:
+        raise DiskError(
+            f"{place}: the checkpoints need about {estimate.disk_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
+            "free; make room, or lower training.save_total_limit"
+        )
+    return estimate
+
+
+def check_named_files(config: PipelineConfig) -> None:
+    """Refuse, before hours of work, to go on to a file that is not there.
+
+    Raises:
+        DataError: the instruction file or the tokenizer that was named is missing.
+    """
+    file = config.instruction.data
+    if file != DEFAULT_INSTRUCTION_FILE and not file.is_file():
+        raise DataError(f"instruction.data={str(file)!r}: no such file")
+    if config.tokenizer.path is not None and not config.tokenizer.path.exists():
+        raise DataError(f"tokenizer.path={str(config.tokenizer.path)!r}: no such file")
+
+
+def estimate_needs(config: PipelineConfig) -> Estimate:
+    """Parameters, memory and disk of the configured model."""
+    shape = config.model.replace(vocab_size=config.model.vocab_size or config.data.tokenizer_vocab_size)
+    number = count_parameters(shape).total
+    checkpoint = BYTES_PER_PARAMETER_CHECKPOINT * number
+    # One more than is kept is there while the next is written; best and final hold weights alone.
+    kept = (config.training.save_total_limit or 10) + 1
+    return Estimate(
+        num_parameters=number,
+        state_bytes=BYTES_PER_PARAMETER_TRAINING * number,
+        checkpoint_bytes=checkpoint,
+        disk_bytes=2 * (kept * checkpoint + 2 * 4 * number),
+    )
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())

@@ -1,0 +1,206 @@
+"""The whole line in one call: settle the configuration, lock the run, run the stages, hand back what came out.
+
+from pipeline.run import train_llm_from_scratch
+result = train_llm_from_scratch("configs/quickstart", {"texts": my_texts})
+result.chat([{"role": "user", "content": "Hello"}])
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from core.config import merge, read_json_object
+from core.errors import DataError, MismatchError
+from core.files import directory_lock, write_json
+from core.stage import Artifact, Decision, Selection, plan_stages, run_stages
+from core.training_config import PipelineConfig, load_config
+from inference.chat import ChatModel, find_model
+from models.hf_layout import model_config_from_hf
+from pipeline.preflight import Estimate, check, check_named_files, preset_for_device, settle
+from pipeline.sources import Sources, check_sources
+from pipeline.stages import line, tuning_line
+from tokenization.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.json"
+
+DRY_RUN_TRAINING: Mapping[str, Any] = {
+    "total_steps": 1,
+    "epochs": None,
+    "time_budget_seconds": None,
+    "warmup_steps": 0,
+    "eval_batches": 1,
+    "wandb": "disabled",
+    "output_dir": None,
+}
+DRY_RUN_CHANGES: Mapping[str, Any] = {
+    "training": DRY_RUN_TRAINING,
+    "instruction": DRY_RUN_TRAINING,
+    "evaluation": {
+        "num_questions": 2,
+        "num_validation_questions": 2,
+        "max_batches": 1,
+        "max_answer_tokens": 8,
+    },
+}
+
+
+@dataclass(frozen=True)
+class TrainedLine:
+    """What a run left: the artifacts by stage, and the newest model to talk to."""
+
+    config: PipelineConfig
+    artifacts: Mapping[str, Artifact]
+
+    @property
+    def model_directory(self) -> Path:
+        """The tuned model's checkpoint, or the pretrained one's where nothing was tuned.
+
+        Raises:
+            DataError: no stage that trains has run.
+        """
+        for stage in ("finetune", "pretrain"):
+            if stage in self.artifacts:
+                return self.artifacts[stage].directory / "final"
+        raise DataError(
+            f"{self.config.run.directory}: no model was trained (stages: {', '.join(self.artifacts)})"
+        )
+
+    @cached_property
+    def model(self) -> ChatModel:
+        """The model, loaded when it is first asked for."""
+        return ChatModel.load(self.model_directory, device=self.config.training.device)
+
+    def generate(self, prompt: str, **sampling: Any) -> str:
+        """How the model goes on after `prompt`: `max_tokens`, `temperature`, `top_p`, `top_k` and so on as in
+        `inference.chat.ChatModel.generate`."""
+        return self.model.generate(prompt, **sampling)
+
+    def chat(self, messages: list[dict[str, str]], **sampling: Any) -> str:
+        """The model's answer to a conversation, a list of `{"role": …, "content": …}` ending with the user's."""
+        return self.model.chat(messages, **sampling)
+
+
+def resolve_config(
+    config: PipelineConfig | str | Path | Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> PipelineConfig:
+    """A configuration from whatever a caller has: one that is ready, a directory or file, nested values, or nothing.
+
+    Raises:
+        ConfigError: as `core.training_config.load_config`.
+    """
+    if isinstance(config, PipelineConfig):
+        return config.replace(**overrides) if overrides else config
+    if isinstance(config, str | Path):
+        device = (overrides or {}).get("training", {}).get("device") or "auto"
+        return load_config(config, overrides, preset_for_auto=preset_for_device(device))
+    return load_config(None, merge(config or {}, overrides or {}), preset_for_auto=preset_for_device("auto"))
+
+
+def plan_line(
+    config: PipelineConfig, sources: Sources | None = None, selection: Selection = Selection()
+) -> tuple[list[Decision], Estimate]:
+    """What running the line now would do, and what it needs; nothing is written."""
+    config, _ = settle(config, sources)
+    return plan_stages(line(sources), config, selection), check(config, sources)
+
+
+def train_llm_from_scratch(
+    config: PipelineConfig | str | Path | Mapping[str, Any] | None = None,
+    sources: Mapping[str, Any] | None = None,
+    *,
+    selection: Selection = Selection(),
+    announce: Callable[[Decision], None] | None = None,
+) -> TrainedLine:
+    """Run the line, or what is left of it, and return what came out.
+
+    The same call again goes on where an earlier one stopped, whatever stopped it.
+
+    Args:
+        config: See `resolve_config`; None = the defaults.
+        sources: `{"directory": …, "files": […], "texts": […]}`, any of them, instead of `data.raw_dir`.
+        selection: Which stages; see `core.stage.Selection`.
+        announce: Called with each stage's decision; None = log it.
+
+    Raises:
+        Preempted: SIGTERM or SIGINT (Ctrl-C) came; everything is saved.
+        BloomeryError: what a setting, the input or the disk does not allow, in one line.
+    """
+    given = check_sources(sources)
+    settled, notes = settle(resolve_config(config), given)
+    for note in notes:
+        logger.info(note)
+    check(settled, given)
+    run_directory = settled.run.directory
+    with directory_lock(run_directory):
+        write_json(run_directory / CONFIG_FILE, settled.to_dict())
+        artifacts = run_stages(line(given), settled, selection, announce=announce or _log_decision)
+    return TrainedLine(settled, artifacts)
+
+
+def dry_run(
+    config: PipelineConfig, sources: Sources | None = None, selection: Selection = Selection()
+) -> TrainedLine:
+    """Build everything that is not there yet and run one batch of each training stage, then throw it all away.
+
+    What is finished in the run directory is read, and nothing in it is written.
+    """
+    settled, notes = settle(config, sources)
+    for note in notes:
+        logger.info(note)
+    check(settled, sources)
+    scratch = Path(tempfile.mkdtemp(prefix="bloomery-dry-run-"))
+    try:
+        artifacts = run_stages(
+            line(sources),
+            settled.replace(**DRY_RUN_CHANGES),
+            selection,
+            announce=_log_decision,
+            scratch=scratch,
+        )
+    finally:
+        shutil.rmtree(scratch)
+    return TrainedLine(settled, artifacts)
+
+
+def _log_decision(decision: Decision) -> None:
+    logger.info("%s", decision)
+
+
+def tune_pretrained_model(
+    config: PipelineConfig, *, pretrained_model: Path, tokenizer_model: Path | None = None
+) -> TrainedLine:
+    """Instruction tuning of a model that is there already, into `config.run.directory`.
+
+    Args:
+        pretrained_model: A checkpoint directory, or a run directory whose newest model is taken.
+        tokenizer_model: The `tokenizer.model` it was trained with; None = the one beside the model.
+
+    Raises:
+        MismatchError: the tokenizer is not the model's.
+        BloomeryError: as `train_llm_from_scratch`.
+    """
+    pretrained = find_model(pretrained_model)
+    tokenizer = Tokenizer.from_file(tokenizer_model or pretrained)
+    if (pretrained / "tokenizer.model").is_file():
+        own = Tokenizer.from_file(pretrained)
+        if own.fingerprint != tokenizer.fingerprint:
+            raise MismatchError(
+                f"{tokenizer_model}: not the tokenizer that {pretrained} was trained with (fingerprint "
+                f"{tokenizer.fingerprint[:12]}, expected {own.fingerprint[:12]}); leave out --tokenizer-model to "
+                "use the one beside the model"
+            )
+    check_named_files(config)
+    shape = model_config_from_hf(read_json_object(pretrained / "config.json"))
+    stages = tuning_line(pretrained, tokenizer, shape.max_position_embeddings)
+    with directory_lock(config.run.directory):
+        write_json(config.run.directory / CONFIG_FILE, config.to_dict())
+        artifacts = run_stages(stages, config, announce=_log_decision)
+    return TrainedLine(config, artifacts)

@@ -1,0 +1,340 @@
+"""The line: each stage as one function and one entry of the tuple at the end. This file is the map of the project.
+
+A stage reads the directories of earlier stages and writes its own; what it computes is in the rooms it calls.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from core.config import Config
+from core.device_manager import DeviceManager
+from core.files import sha256_file
+from core.stage import Artifact, Inputs, Stage
+from core.training_config import InstructionConfig, OptimizationConfig, PipelineConfig
+from data_processing import default_corpus
+from data_processing.conversations import Conversation, read_conversations, to_conversation
+from data_processing.data_collector import DataCollector
+from data_processing.dataset_builder import DatasetBuilder
+from data_processing.instruction_dataset import build_instruction_dataset
+from data_processing.document import Dropped
+from data_processing.text_cleaner import TextCleaner
+from data_processing.token_dataset import TokenDataset, save_dataset
+from data_processing.token_rows import TokenRows
+from evaluation.line_evaluation import evaluate_line
+from models.hf_layout import load_model
+from models.transformer_lm import create_model_from_config
+from pipeline.sources import Sources, collect_sources, source_facts, standard_library_facts
+from tokenization.tokenizer import Tokenizer
+from tokenization.tokenizer_trainer import TokenizerTrainer
+from training.checkpoint import latest_checkpoint
+from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
+from training.pretraining_trainer import PretrainingTrainer
+from training.session import TrainingResult, row_loaders
+
+CORPUS_FILE = "collected_texts.jsonl"
+DEFAULT_INSTRUCTION_FILE: Path = InstructionConfig.model_fields["data"].default
+
+
+def collect(sources: Sources | None, config: PipelineConfig, _inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Raw files → cleaned, filtered, deduplicated documents, one JSON line each."""
+    data = config.data
+    cleaner = TextCleaner(
+        min_length=data.min_text_length,
+        max_urls=data.max_urls_per_document,
+        max_length=data.max_text_length,
+    )
+    collector = DataCollector(
+        out, cleaner, text_field=data.text_field, remove_duplicates=data.remove_duplicates
+    )
+    collect_sources(collector, sources, data)
+    return collector.ledger.to_dict()
+
+
+def train_tokenizer(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Documents → a vocabulary, or the existing one that the configuration names."""
+    settings = config.tokenizer
+    if settings.path is not None:
+        Tokenizer.from_file(settings.path).save(out)
+    else:
+        TokenizerTrainer(
+            config.data.tokenizer_vocab_size,
+            settings.model_type,
+            character_coverage=settings.character_coverage,
+            split_digits=settings.split_digits,
+            max_piece_length=settings.max_piece_length,
+            training_bytes=settings.training_bytes,
+            shrink_to_fit=settings.shrink_to_fit,
+        ).train_from_jsonl(inputs["collect"].directory / CORPUS_FILE, "tokenizer", out)
+    tokenizer = Tokenizer.from_file(out)
+    return {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
+
+
+def build_dataset(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Documents and vocabulary → rows of token ids in train, validation and test."""
+    data = config.data
+    builder = DatasetBuilder(
+        inputs["tokenizer"].directory,
+        config.model.max_position_embeddings,
+        stride=data.stride,
+        seed=data.seed,
+        num_workers=data.num_workers,
+        work_dir=out.parent,
+    )
+    dataset = builder.build_from_jsonl(
+        inputs["collect"].directory / CORPUS_FILE, data.train_split, data.val_split, data.test_split
+    )
+    return _save(dataset, out)
+
+
+def pretrain(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Rows → a model that continues text."""
+    dataset, tokenizer = inputs["dataset"].directory, Tokenizer.from_file(inputs["tokenizer"].directory)
+    shape = config.model.replace(vocab_size=config.model.vocab_size or tokenizer.vocab_size)
+    model = create_model_from_config(shape, seed=config.training.seed)
+    settings = config.training.replace(output_dir=str(out))
+    trainer = PretrainingTrainer(
+        model, settings, shape, DeviceManager(config.training.device), tokenizer=tokenizer
+    )
+    return _train(trainer, settings, dataset, out)
+
+
+def prepare_instructions(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Instruction records → conversations as rows with labels on the answers alone."""
+    tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
+    return _conversation_rows(config, tokenizer, config.model.max_position_embeddings, out)
+
+
+def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """A model that continues text and conversations → a model that answers."""
+    pretrained = inputs["pretrain"].directory / "final"
+    tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
+    return _tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
+
+
+def _conversation_rows(
+    config: PipelineConfig, tokenizer: Tokenizer, context: int, out: Path
+) -> dict[str, Any]:
+    conversations: Iterator[Conversation | Dropped]
+    if _uses_default_instructions(config):
+        records = default_corpus.instruction_records()
+        conversations = (to_conversation(record, source=record["topic"]) for record in records)
+    else:
+        conversations = read_conversations(config.instruction.data)
+    dataset = build_instruction_dataset(
+        conversations,
+        tokenizer,
+        max_length=context,
+        val_split=config.instruction.val_split,
+        seed=config.data.seed,
+        long_records=config.instruction.long_records,
+        work_dir=out.parent,
+    )
+    return _save(dataset, out)
+
+
+def _tune(
+    config: PipelineConfig, pretrained: Path, tokenizer: Tokenizer, conversations: Path, out: Path
+) -> dict[str, Any]:
+    settings = config.instruction.replace(output_dir=str(out))
+    trainer = InstructionFinetuningTrainer(
+        load_model(pretrained), settings, DeviceManager(config.training.device), tokenizer=tokenizer
+    )
+    return _train(trainer, settings, conversations, out)
+
+
+def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Models and held-out rows → numbers, answers and samples."""
+    return evaluate_line(
+        config.evaluation,
+        DeviceManager(config.training.device),
+        dataset=inputs["dataset"].directory,
+        pretrained=inputs["pretrain"].directory / "final",
+        tuned=inputs["finetune"].directory / "final" if "finetune" in inputs else None,
+        instructions=inputs["instructions"].directory if "instructions" in inputs else None,
+        document_masking=config.training.document_masking,
+        out=out,
+    )
+
+
+def _save(dataset: TokenDataset, out: Path) -> dict[str, Any]:
+    with dataset:
+        save_dataset(dataset, out)
+        return dataset.report
+
+
+def _train(
+    trainer: PretrainingTrainer | InstructionFinetuningTrainer,
+    settings: OptimizationConfig,
+    dataset: Path,
+    out: Path,
+) -> dict[str, Any]:
+    validation = dataset / "validation"
+    train, held_out = row_loaders(
+        TokenRows(dataset / "train"), TokenRows(validation) if validation.is_dir() else None, settings
+    )
+    result: TrainingResult = trainer.train(train, held_out, resume_from_checkpoint=latest_checkpoint(out))
+    return result.metrics()
+
+
+def _uses_default_instructions(config: PipelineConfig) -> bool:
+    return (
+        config.data.corpus == "python_standard_library"
+        and config.instruction.data == DEFAULT_INSTRUCTION_FILE
+        and not config.instruction.data.exists()
+    )
+
+
+def _no_instructions(config: PipelineConfig) -> str | None:
+    file = config.instruction.data
+    if _uses_default_instructions(config) or file.exists() or file != DEFAULT_INSTRUCTION_FILE:
+        return None  # a file that was named and is missing is an error, raised where it is read
+    return f"no instruction data: {file} does not exist; put records there or name a file with --instruction-data"
+
+
+def _instruction_source(config: PipelineConfig) -> Mapping[str, Any]:
+    if _uses_default_instructions(config):
+        return standard_library_facts()
+    file = config.instruction.data
+    return {"instruction file": sha256_file(file) if file.is_file() else "missing"}
+
+
+def _section(name: str, section: Config, *fields: str) -> dict[str, Any]:
+    values = section.fingerprint_settings()
+    return {f"{name}.{key}": values[key] for key in (fields or values)}
+
+
+def _in_run(name: str, explicit: Path | None, config: PipelineConfig) -> Path:
+    return explicit if explicit is not None else config.run.directory / name
+
+
+def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
+    """The stages in their order.
+
+    Args:
+        sources: Text handed in from Python instead of what the configuration names.
+    """
+    return (
+        Stage(
+            name="collect",
+            run=partial(collect, sources),
+            settings=lambda c: _section(
+                "data",
+                c.data,
+                "corpus",
+                "recursive",
+                "text_field",
+                "min_text_length",
+                "max_text_length",
+                "max_urls_per_document",
+                "remove_duplicates",
+            ),
+            sources=lambda c: source_facts(sources, c.data),
+            place=lambda c: _in_run("corpus", c.data.output_dir, c),
+        ),
+        Stage(
+            name="tokenizer",
+            run=train_tokenizer,
+            settings=lambda c: (
+                _section("data", c.data, "tokenizer_vocab_size") | _section("tokenizer", c.tokenizer)
+            ),
+            needs=("collect",),
+            place=lambda c: _in_run("tokenizer", c.tokenizer.output_dir, c),
+        ),
+        Stage(
+            name="dataset",
+            run=build_dataset,
+            settings=lambda c: (
+                _section("data", c.data, "train_split", "val_split", "test_split", "stride", "seed")
+                | _section("model", c.model, "max_position_embeddings")
+            ),
+            needs=("collect", "tokenizer"),
+            place=lambda c: _in_run("dataset", c.data.dataset_dir, c),
+        ),
+        Stage(
+            name="pretrain",
+            run=pretrain,
+            settings=lambda c: _section("model", c.model) | _section("training", c.training),
+            needs=("dataset", "tokenizer"),
+            place=lambda c: _in_run("pretrain", c.training.output_dir, c),
+            outputs="final/**/*",
+            resumable=True,
+        ),
+        Stage(
+            name="instructions",
+            run=prepare_instructions,
+            settings=lambda c: (
+                _section("instruction", c.instruction, "data", "val_split", "long_records")
+                | _section("data", c.data, "seed")
+                | _section("model", c.model, "max_position_embeddings")
+            ),
+            needs=("tokenizer",),
+            sources=_instruction_source,
+            disabled_because=_no_instructions,
+            place=lambda c: c.run.directory / "instructions",
+        ),
+        Stage(
+            name="finetune",
+            run=finetune,
+            settings=lambda c: _section("instruction", c.instruction),
+            needs=("pretrain", "instructions", "tokenizer"),
+            place=lambda c: _in_run("finetune", c.instruction.output_dir, c),
+            outputs="final/**/*",
+            resumable=True,
+        ),
+        Stage(
+            name="evaluate",
+            run=evaluate,
+            settings=lambda c: _section("evaluation", c.evaluation),
+            needs=("dataset", "pretrain"),
+            wants=("instructions", "finetune"),
+            place=lambda c: c.run.directory / "evaluation",
+        ),
+    )
+
+
+def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[Stage[PipelineConfig], ...]:
+    """The last part of the line alone, for a model that is there already.
+
+    Args:
+        pretrained: A checkpoint directory.
+        tokenizer: The one that the model was trained with.
+        context: The model's context, in tokens.
+    """
+
+    def given(config: PipelineConfig) -> dict[str, Any]:
+        return {"tokenizer": tokenizer.fingerprint, "context": context, **_instruction_source(config)}
+
+    return (
+        Stage(
+            name="instructions",
+            run=lambda config, _inputs, out: _conversation_rows(config, tokenizer, context, out),
+            settings=lambda c: (
+                _section("instruction", c.instruction, "data", "val_split", "long_records")
+                | _section("data", c.data, "seed")
+            ),
+            sources=given,
+            place=lambda c: c.run.directory / "instructions",
+        ),
+        Stage(
+            name="finetune",
+            run=lambda config, inputs, out: _tune(
+                config, pretrained, tokenizer, inputs["instructions"].directory, out
+            ),
+            settings=lambda c: _section("instruction", c.instruction),
+            needs=("instructions",),
+            sources=lambda c: {"pretrained model": sha256_file(pretrained / "model.safetensors")},
+            place=lambda c: _in_run("finetune", c.instruction.output_dir, c),
+            outputs="final/**/*",
+            resumable=True,
+        ),
+    )
+
+
+STAGE_NAMES = tuple(stage.name for stage in line())
+
+
+def stage_metrics(artifacts: Mapping[str, Artifact], name: str) -> Mapping[str, Any]:
+    """What a stage measured, or nothing where it was skipped."""
+    return artifacts[name].metrics if name in artifacts else {}

@@ -1,0 +1,43 @@
+"""Talk to a trained model. Answers stream, the conversation is kept; /help lists the commands."""
+
+import io
+import sys
+
+from core.logs import log_to_console
+from inference.command_line import Parser, given_sampling
+from pipeline.command import run_command
+
+
+def parser() -> Parser:
+    """The command line of this script."""
+    result = Parser(__doc__ or "")
+    result.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    result.add_argument("--prompt", metavar="TEXT", help="ask this one question, print the answer, and leave")
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
+    flags = parser().parse_args(arguments)
+    sampling = given_sampling(flags)
+    log_to_console(verbose=flags.debug)
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            # A byte that is no character, or one that the terminal cannot show, becomes a mark and not a traceback.
+            stream.reconfigure(errors="replace")
+    # Imported after the flags are checked: torch takes a second to load.
+    from inference.chat import ChatModel, newest_run
+    from inference.terminal import TerminalChat, line_reader
+
+    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device)
+    print(chat_model.description, file=sys.stderr)
+    chat = TerminalChat(chat_model, sampling, system=flags.system, output=sys.stdout, notes=sys.stderr)
+    if flags.prompt is not None:
+        chat.answer(flags.prompt)
+    else:
+        chat.run(line_reader(sys.stdin))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(sys.argv[1:]), debug="--debug" in sys.argv))

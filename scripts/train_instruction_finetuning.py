@@ -1,0 +1,47 @@
+"""Instruction tuning of a model that is there already: a checkpoint of this project, or a whole run."""
+
+import sys
+from pathlib import Path
+
+from core.logs import log_to_console
+from pipeline.arguments import Parser, set_value
+from pipeline.closing_page import closing_page
+from pipeline.command import run_command
+from pipeline.run import resolve_config, tune_pretrained_model
+
+
+def parser() -> Parser:
+    """The command line of this script."""
+    result = Parser(__doc__ or "", sections=("run", "instruction"))
+    add = result.add_argument
+    add("--pretrained-model", required=True, metavar="DIR", type=Path, help="checkpoint or run directory")
+    add("--instruction-data", metavar="FILE", help="records, jsonl or json (instruction.data)")
+    add(
+        "--tokenizer-model",
+        metavar="FILE",
+        type=Path,
+        help="its tokenizer.model; default: the one beside the model",
+    )
+    add("--config-dir", default=None, help="directory of <section>_config.json files, or one JSON file")
+    add("--device", help="auto, cpu, cuda, cuda:1 or mps (training.device)")
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
+    flags, overrides = parser().parse(arguments)
+    log_to_console(verbose=flags.debug)
+    overrides = set_value(overrides, "training.device", flags.device)
+    overrides = set_value(overrides, "instruction.data", flags.instruction_data)
+    if "run" not in overrides:
+        overrides = set_value(overrides, "run.name", "instruction-tuned")
+    config = resolve_config(flags.config_dir, overrides)
+    result = tune_pretrained_model(
+        config, pretrained_model=flags.pretrained_model, tokenizer_model=flags.tokenizer_model
+    )
+    print(closing_page(result, " ".join(["python", "scripts/train_instruction_finetuning.py", *arguments])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(sys.argv[1:]), debug="--debug" in sys.argv, resumable=True))

@@ -1,0 +1,71 @@
+"""What several rooms' tests share: a small corpus made from nothing, and a tokenizer trained on it."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+WORDS = (
+    "the a ore iron furnace coal air charcoal bloom slag hammer smith fire heat draws melts makes strikes holds "
+    "iron is was hot red bright slow and or of with under over in on water stone clay smoke morning night worker"
+).split()
+
+
+def make_text(generator: random.Random, num_sentences: int) -> str:
+    """English-like sentences of random words."""
+    sentences = []
+    for _ in range(num_sentences):
+        words = [generator.choice(WORDS) for _ in range(generator.randint(4, 12))]
+        sentences.append(" ".join(words).capitalize() + ".")
+    return " ".join(sentences)
+
+
+def make_documents(number: int, seed: int = 0) -> list[str]:
+    """Different documents of 5 to 20 sentences."""
+    generator = random.Random(seed)
+    return [
+        f"Report {index}.\n\n" + make_text(generator, generator.randint(5, 20)) + "\n" for index in range(number)
+    ]
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A jsonl corpus of 300 documents."""
+    path = tmp_path_factory.mktemp("corpus") / "collected_texts.jsonl"
+    lines = [
+        json.dumps({"text": text, "id": f"doc-{index}", "source": f"{index}.txt", "metadata": {}})
+        for index, text in enumerate(make_documents(300))
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer_directory(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a BPE tokenizer of 384 tokens."""
+    from tokenization.tokenizer_trainer import TokenizerTrainer
+
+    directory = tmp_path_factory.mktemp("tokenizer")
+    TokenizerTrainer(384, "bpe").train_from_jsonl(small_corpus, "tokenizer", directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer(small_tokenizer_directory: Path):
+    """The tokenizer of `small_tokenizer_directory`."""
+    from tokenization.tokenizer import Tokenizer
+
+    return Tokenizer.from_file(small_tokenizer_directory)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The directory of real texts that BLOOMERY_REAL_DATA names."""
+    path = os.environ.get("BLOOMERY_REAL_DATA")
+    if not path:
+        pytest.skip("BLOOMERY_REAL_DATA is not set")
+    return Path(path)

@@ -1,0 +1,171 @@
+import json
+import re
+import typing
+from pathlib import Path
+
+import pytest
+
+from core.config import Config, parse_overrides
+from core.errors import ConfigError
+from core.training_config import (
+    CONFIG_ROOT,
+    DataConfig,
+    InstructionConfig,
+    ModelConfig,
+    OptimizationConfig,
+    PipelineConfig,
+    TrainingConfig,
+    load_config,
+    read_sections,
+)
+
+SECTIONS = [field.annotation for field in PipelineConfig.model_fields.values()]
+UNITS = re.compile(
+    r"\b(tokens?|features|steps?|rows?|bytes|characters|documents|seconds|share|number|passes|dimensionless|factor|"
+    r"probability|batches|layers?|norm|learning rate)\b",
+    re.IGNORECASE,
+)
+
+
+def numeric_settings() -> list[tuple[type[Config], str]]:
+    found = []
+    for section in SECTIONS:
+        assert isinstance(section, type)
+        for name, field in section.model_fields.items():
+            members = typing.get_args(field.annotation) or (field.annotation,)
+            if int in members or float in members:
+                found.append((section, name))
+    return found
+
+
+@pytest.mark.parametrize(("section", "name"), numeric_settings(), ids=lambda v: getattr(v, "__name__", v))
+def test_every_number_has_a_unit_and_a_range(section: type[Config], name: str) -> None:
+    row = next(row for row in section.settings_help() if row.key == name)
+    assert UNITS.search(row.description), row.description
+    assert re.search(r"\[(≥|>) .*, (≤|<) ", row.description), row.description
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden_size": 250, "num_attention_heads": 4}, "hidden_size 250 is not divisible by num_attention_heads 4"),
+        ({"num_attention_heads": 4, "num_kv_heads": 3}, "num_attention_heads 4 is not divisible by num_kv_heads 3"),
+        ({"head_dim": 33}, "even number of features a head, found 33"),
+        ({"use_swiglu": False}, "all true .* or all false"),
+        ({"use_bias": True}, "use_bias and use_qk_norm exclude each other"),
+        (
+            {"use_rms_norm": False, "use_swiglu": False, "use_rope_embeddings": False, "use_qk_norm": False},
+            "the GPT-2 shape: use_bias must be true",
+        ),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_with_the_reason(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig.from_dict(settings)
+
+
+def test_the_switches_name_the_architecture() -> None:
+    gpt2 = {"use_rms_norm": False, "use_swiglu": False, "use_rope_embeddings": False, "use_qk_norm": False}
+    assert ModelConfig().architecture == "qwen3"
+    assert ModelConfig(use_qk_norm=False).architecture == "llama"
+    assert ModelConfig.from_dict({**gpt2, "use_bias": True}).architecture == "gpt2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data": {"train_split": 0.5}}, r"train_split \+ val_split \+ test_split must be 1, found 0.6"),
+        ({"data": {"min_text_length": 10, "max_text_length": 5}}, "max_text_length 5 is below min_text_length 10"),
+        ({"data": {"stride": 256}}, r"data\.stride 256 must be below model\.max_position_embeddings 256"),
+        ({"model": {"vocab_size": 1000}}, r"model\.vocab_size 1000 is below data\.tokenizer_vocab_size 8192"),
+        ({"training": {"total_steps": 10, "epochs": 2}}, "total_steps and epochs both say how long"),
+        ({"training": {"total_steps": 10, "warmup_steps": 11}}, "warmup_steps 11 is above total_steps 10"),
+        ({"training": {"min_learning_rate": 1.0}}, "min_learning_rate 1.0 is above learning_rate"),
+        ({"training": {"device": "tpu"}}, r'training\.device: .*pattern.*found "tpu"'),
+        ({"run": {"name": "a/b"}}, r"run\.name"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PipelineConfig.from_dict(settings)
+
+
+def test_mixed_precision_takes_the_switch_of_other_trainers() -> None:
+    assert TrainingConfig.from_dict({"mixed_precision": True}).mixed_precision == "auto"
+    assert TrainingConfig.from_dict({"mixed_precision": False}).mixed_precision == "fp32"
+
+
+def test_the_documented_keys_are_settings() -> None:
+    assert set(
+        "hidden_size num_layers num_attention_heads num_kv_heads vocab_size max_position_embeddings use_rms_norm "
+        "use_swiglu use_rope_embeddings".split()
+    ) <= set(ModelConfig.model_fields)
+    assert set(
+        "batch_size gradient_accumulation_steps learning_rate total_steps warmup_steps save_steps eval_steps "
+        "save_total_limit mixed_precision gradient_checkpointing device".split()
+    ) <= set(TrainingConfig.model_fields)
+    assert set(
+        "min_text_length max_text_length tokenizer_vocab_size train_split val_split test_split "
+        "max_urls_per_document".split()
+    ) <= set(DataConfig.model_fields)
+
+
+def test_where_and_how_often_stay_out_of_the_fingerprint_and_what_is_learned_does_not() -> None:
+    settings = InstructionConfig().fingerprint_settings()
+    assert not {"output_dir", "save_steps", "eval_steps", "wandb", "logging_steps"} & settings.keys()
+    assert {"learning_rate", "batch_size", "seed", "total_steps", "data", "document_masking"} <= settings.keys()
+    assert "device" not in TrainingConfig().fingerprint_settings()
+    assert issubclass(InstructionConfig, OptimizationConfig)
+
+
+def shipped() -> list[str]:
+    return sorted(path.name for path in CONFIG_ROOT.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_directory_loads(name: str) -> None:
+    config = load_config(CONFIG_ROOT / name)
+    assert config.model.max_position_embeddings > 0
+
+
+def test_the_default_directory_fits_the_machine_by_way_of_a_preset() -> None:
+    small, large = (load_config(CONFIG_ROOT, preset_for_auto=name) for name in ("laptop", "medium"))
+    assert small.model.hidden_size < large.model.hidden_size
+    assert small.data.corpus == large.data.corpus == "auto"
+
+
+def test_a_preset_asked_for_on_the_command_line_wins_over_the_files_and_loses_to_other_overrides() -> None:
+    overrides = parse_overrides(["run.preset=tiny", "model.num_layers=3"])
+    config = load_config(CONFIG_ROOT / "quickstart", overrides)
+    tiny = load_config(CONFIG_ROOT / "tiny")
+    assert config.model.hidden_size == tiny.model.hidden_size
+    assert config.model.num_layers == 3
+    assert config.run.name == "quickstart"
+
+
+def test_a_missing_directory_names_the_shipped_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such configuration directory or file; did you mean 'quickstart'"):
+        read_sections(tmp_path / "quikstart")
+
+
+def test_a_file_that_is_no_section_is_named(tmp_path: Path) -> None:
+    (tmp_path / "trainign_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"did you mean 'training_config\.json'"):
+        read_sections(tmp_path)
+
+
+def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no <section>_config.json"):
+        read_sections(tmp_path)
+
+
+def test_one_file_of_sections_does_as_well_as_a_directory(tmp_path: Path) -> None:
+    file = tmp_path / "all.json"
+    file.write_text(json.dumps({"model": {"num_layers": 2}}), encoding="utf-8")
+    assert load_config(file).model.num_layers == 2
+
+
+def test_the_documented_classes_read_their_own_files() -> None:
+    assert ModelConfig.from_file(CONFIG_ROOT / "quickstart" / "model_config.json").hidden_size > 0
+    assert TrainingConfig.from_file(CONFIG_ROOT / "quickstart" / "training_config.json").batch_size > 0
+    assert DataConfig.from_file(CONFIG_ROOT / "quickstart" / "data_config.json").tokenizer_vocab_size > 0

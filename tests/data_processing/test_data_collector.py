@@ -1,0 +1,388 @@
+"""Collecting: one corpus, one account."""
+
+import doctest
+import errno
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import DataError, DiskError
+from data_processing import data_collector, readers
+from data_processing.data_collector import DataCollector
+from data_processing.document import Document, Dropped
+from data_processing.text_cleaner import TextCleaner
+
+TEXT = "A sentence that is long enough to be kept by the default limits of the cleaner, number {}."
+
+
+def corpus(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def report(collector: DataCollector) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(collector.report_path.read_text(encoding="utf-8"))
+    return result
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A directory with something of everything."""
+    root = tmp_path / "raw"
+    (root / "sub").mkdir(parents=True)
+    (root / ".git").mkdir()
+    (root / "a.txt").write_bytes(TEXT.format(1).encode() + b"  \r\n\r\n\r\n\r\n\r\nThe end.\r\n")
+    (root / "b.md").write_bytes("\ufeff# Titel\n".encode() + TEXT.format(2).encode())
+    (root / "latin.txt").write_bytes((TEXT.format("trois, déjà vu à l'été") + " ").encode("latin-1"))
+    (root / "code.py").write_text("def f(x):  \n\n\n\n\n\n    return x + 1  # " + TEXT.format(3) + "\n")
+    (root / "same.txt").write_text(TEXT.format(1) + "\n\n\nThe end.")
+    (root / "short.txt").write_text("short")
+    (root / "blank.txt").write_text(" \n\t")
+    (root / "empty.txt").write_text("")
+    (root / "image.png").write_bytes(b"\x89PNG")
+    (root / "binary.txt").write_bytes(b"\x00" * 100)
+    (root / "sub" / "lines.jsonl").write_text(
+        json.dumps({"text": TEXT.format(4), "url": "u"})
+        + '\n{"text": \n'
+        + json.dumps({"body": "x"})
+        + "\n\n"
+    )
+    (root / "sub" / "array.json").write_text(json.dumps([TEXT.format(5), {"text": TEXT.format(6)}], indent=1))
+    (root / ".git" / "config.txt").write_text(TEXT.format(7))
+    os.mkfifo(root / "pipe.txt")
+    (root / "link.txt").symlink_to("/etc/passwd")
+    return root
+
+
+def test_a_directory_becomes_a_corpus_in_order_of_path(raw: Path, tmp_path: Path):
+    path = DataCollector(tmp_path / "out", TextCleaner()).collect_from_directory(raw)
+    assert path == tmp_path / "out" / "collected_texts.jsonl"
+    records = corpus(path)
+    assert [record["source"] for record in records] == [
+        *(
+            "a.txt",
+            "b.md",
+            "code.py",
+            "latin.txt",
+            "sub/array.json[0]",
+            "sub/array.json[1]",
+            "sub/lines.jsonl:1",
+        ),
+    ]
+    assert list(records[0]) == ["text", "id", "source", "metadata"]
+    assert records[0]["text"] == TEXT.format(1) + "\n\n\nThe end."
+    assert records[2]["text"] == (raw / "code.py").read_text()
+    assert records[3]["text"] == TEXT.format("trois, déjà vu à l'été")
+    assert records[6]["metadata"]["fields"] == {"url": "u"}
+
+
+def test_documents_in_are_kept_or_dropped_for_a_reason_and_every_byte_on_disk_is_accounted_for(
+    raw: Path, tmp_path: Path
+):
+    collector = DataCollector(tmp_path / "out")
+    path = collector.collect_from_directory(raw)
+    account = report(collector)
+    assert account["dropped"] == {
+        "binary": 1,
+        "duplicate": 1,
+        "empty": 2,
+        "link_outside": 1,
+        "malformed_json": 1,
+        "no_text_field": 1,
+        "not_a_file": 1,
+        "too_short": 1,
+        "unsupported_format": 1,
+    }
+    assert account["directories_skipped"] == {"hidden": 1}
+    assert account["documents_in"] == account["kept"] + sum(account["dropped"].values())
+    files = [f for f in raw.rglob("*") if f.is_file() and not f.is_symlink() and ".git" not in f.parts]
+    assert account["bytes_in"] == sum(f.stat().st_size for f in files)
+    assert account["bytes_kept"] == sum(len(record["text"].encode()) for record in corpus(path))
+    assert account["bytes_in"] == (
+        account["bytes_kept"]
+        + sum(account["bytes_dropped"].values())
+        + account["bytes_removed"]
+        + account["bytes_around"]
+    )
+    assert account["encodings"] == {"utf-8": 6, "windows-1252": 1}
+    assert account["samples"]["too_short"] == [
+        {"source": "short.txt", "detail": "5 characters, fewer than 50", "sample": "short"}
+    ]
+    assert account["samples"]["malformed_json"][0]["source"] == "sub/lines.jsonl:2"
+
+
+def test_the_same_data_gives_the_same_bytes_wherever_it_lies(raw: Path, tmp_path: Path):
+    first = DataCollector(tmp_path / "one")
+    first.collect_from_directory(raw)
+    moved = raw.rename(tmp_path / "elsewhere")
+    second = DataCollector(tmp_path / "two")
+    second.collect_from_directory(moved)
+    assert first.corpus_path.read_bytes() == second.corpus_path.read_bytes()
+    assert first.report_path.read_bytes() == second.report_path.read_bytes()
+
+
+def test_several_calls_make_one_corpus_without_duplicates_between_them(raw: Path, tmp_path: Path):
+    collector = DataCollector(tmp_path / "out")
+    collector.collect_from_directory(raw)
+    before = corpus(collector.corpus_path)
+    path = collector.collect_from_texts([TEXT.format(2), TEXT.format("new"), TEXT.format(4)])
+    collector.collect_from_texts([TEXT.format("newer")])
+    after = corpus(path)
+    assert after[: len(before)] == before
+    assert [record["source"] for record in after[len(before) :]] == ["text[0]", "text[1]", "text[3]"]
+    account = report(collector)
+    assert (account["kept"], account["dropped"]["duplicate"]) == (len(after), 2)
+    assert account["bytes_kept"] == sum(len(record["text"].encode()) for record in after)
+
+
+def test_a_new_collector_on_the_same_directory_starts_anew(tmp_path: Path):
+    DataCollector(tmp_path).collect_from_texts([TEXT.format(1)])
+    path = DataCollector(tmp_path).collect_from_texts([TEXT.format(2)])
+    assert [record["text"] for record in corpus(path)] == [TEXT.format(2)]
+
+
+def test_duplicates_stay_when_they_are_wanted(tmp_path: Path):
+    path = DataCollector(tmp_path, remove_duplicates=False).collect_from_texts([TEXT.format(1)] * 3)
+    assert len(corpus(path)) == 3
+    assert len({record["id"] for record in corpus(path)}) == 3
+
+
+def test_named_files_and_a_jsonl_file_of_any_name_are_read(raw: Path, tmp_path: Path):
+    collector = DataCollector(tmp_path / "out", text_field="body")
+    collector.collect_from_files([raw / "b.md", str(raw / "a.txt")])
+    data = tmp_path / "records.data"
+    data.write_text(json.dumps({"body": TEXT.format(9)}))
+    path = collector.collect_from_jsonl(data)
+    sources = [record["source"].rpartition("/")[2] for record in corpus(path)]
+    assert sources == ["b.md", "a.txt", "records.data:1"]
+
+
+def test_a_corpus_inside_the_raw_directory_is_not_collected_again(raw: Path):
+    first = DataCollector(raw)
+    first.collect_from_directory(raw)
+    second = DataCollector(raw)
+    second.collect_from_directory(raw)
+    assert report(second) == report(first) == json.loads(first.report_path.read_text())
+    assert second.ledger.kept == 7
+
+
+@pytest.mark.parametrize("broken", ["broken", "disk"])
+def test_a_call_that_fails_changes_nothing_and_can_be_repeated(
+    tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch
+):
+    collector = DataCollector(tmp_path / "out")
+    collector.collect_from_texts([TEXT.format(1)])
+    before = (collector.corpus_path.read_bytes(), collector.report_path.read_bytes())
+
+    def fails() -> Iterator[Document]:
+        yield Document.of(TEXT.format(2), source="x")
+        if broken == "disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        raise RuntimeError("broken")
+
+    with pytest.raises(DiskError if broken == "disk" else RuntimeError):
+        collector.collect_documents(fails())
+    assert (collector.corpus_path.read_bytes(), collector.report_path.read_bytes()) == before
+    assert sorted(path.name for path in collector.output_dir.iterdir()) == [
+        "collected_texts.jsonl",
+        "collection_report.json",
+    ]
+    path = collector.collect_documents([Document.of(TEXT.format(2), source="x")])
+    assert len(corpus(path)) == 2
+
+
+def test_a_corpus_that_somebody_else_changed_is_not_extended(tmp_path: Path):
+    collector = DataCollector(tmp_path)
+    collector.collect_from_texts([TEXT.format(1)])
+    with collector.corpus_path.open("a") as other:
+        other.write("{}\n")
+    with pytest.raises(DataError, match="another program changed it: start again"):
+        collector.collect_from_texts([TEXT.format(2)])
+    collector.corpus_path.unlink()
+    with pytest.raises(DataError, match="has 0 bytes"):
+        collector.collect_from_texts([TEXT.format(2)])
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "unreadable"),
+        (FileNotFoundError(2, "gone"), "vanished"),
+        (OSError(5, "Input/output error"), "unreadable"),
+    ],
+)
+def test_a_file_that_the_system_refuses_is_counted_and_the_rest_goes_on(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, reason: str
+):
+    real = Path.open
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name == "b.md":
+            raise error
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    collector = DataCollector(tmp_path / "out")
+    collector.collect_from_directory(raw)
+    assert (collector.ledger.dropped[reason], collector.ledger.kept) == (1, 6)
+    assert collector.ledger.bytes_dropped[reason] == (raw / "b.md").stat().st_size
+    assert collector.ledger.samples[reason][0]["source"] == "b.md"
+
+
+def test_a_pipe_in_the_directory_does_not_block(raw: Path, tmp_path: Path):
+    worker = threading.Thread(
+        target=DataCollector(tmp_path / "out").collect_from_directory, args=(raw,), daemon=True
+    )
+    worker.start()
+    worker.join(timeout=20)
+    assert not worker.is_alive()
+
+
+def test_special_token_text_is_ordinary_text(tmp_path: Path):
+    text = (
+        "<s> <|im_end|> <|user|> are only characters in a text that somebody wrote about language models </s>"
+    )
+    assert corpus(DataCollector(tmp_path).collect_from_texts([text]))[0]["text"] == text
+
+
+def test_hostile_characters_give_lines_that_every_json_reader_takes(tmp_path: Path):
+    generator = random.Random(0)
+    texts = [
+        "".join(
+            chr(generator.choice([0x2028, 0x85, 0xD800, 0xDC00, 0, 0x41, 0x1F600, 0x300])) for _ in range(300)
+        )
+        for _ in range(20)
+    ]
+    documents = [Document.of(t, source=f"s{n}", metadata={"note": "\ud800"}) for n, t in enumerate(texts)]
+    path = DataCollector(tmp_path).collect_documents(documents)
+    import pyarrow.json
+
+    assert pyarrow.json.read_json(path).num_rows == 20
+
+
+def test_nothing_kept_says_what_was_searched_what_was_found_and_which_setting_to_change(tmp_path: Path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    collector = DataCollector(tmp_path / "out")
+    with pytest.raises(
+        DataError, match=r"raw: nothing was found, expected .* put raw files there .*data\.raw_dir"
+    ):
+        collector.collect_from_directory(raw)
+    (raw / "a.txt").write_text("short")
+    (raw / "b.pdf").write_text("x")
+    with pytest.raises(DataError) as caught:
+        collector.collect_from_directory(raw)
+    message = str(caught.value)
+    assert "too_short 1 (fewer characters than data.min_text_length)" in message
+    assert "too_short: a.txt (5 characters, fewer than 50)" in message
+    assert "extensions that are read: .bash" in message
+    assert not collector.corpus_path.exists()
+    assert report(collector)["dropped"] == {"too_short": 1, "unsupported_format": 1}
+
+
+def test_only_skipped_directories_are_named_when_nothing_was_found(tmp_path: Path):
+    (tmp_path / "raw" / "sub").mkdir(parents=True)
+    with pytest.raises(DataError, match="directories not entered: not_recursive 1"):
+        DataCollector(tmp_path / "out").collect_from_directory(tmp_path / "raw", recursive=False)
+
+
+def test_mistakes_of_the_caller_are_named_before_anything_is_written(tmp_path: Path):
+    collector = DataCollector(tmp_path / "out")
+    with pytest.raises(DataError, match="no such directory"):
+        collector.collect_from_directory(tmp_path / "missing")
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(DataError, match="is a file, expected a directory"):
+        collector.collect_from_directory(tmp_path / "file.txt")
+    with pytest.raises(DataError, match="no such file"):
+        collector.collect_from_files([tmp_path / "missing.txt"])
+    with pytest.raises(DataError, match="no such file"):
+        collector.collect_from_jsonl(tmp_path / "missing.jsonl")
+    with pytest.raises(DataError, match="texts is a single str, expected several"):
+        collector.collect_from_texts("one text")
+    with pytest.raises(DataError, match="paths is a single str"):
+        collector.collect_from_files("a.txt")
+    with pytest.raises(DataError, match="define collect_from_api"):
+        collector.collect_from_api()
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match=r"texts\[1\] is int, expected str"):
+        collector.collect_from_texts([TEXT, 7])  # type: ignore[list-item]
+    with pytest.raises(DataError, match=r"s: metadata is not JSON .*set"):
+        collector.collect_documents([Document.of(TEXT, source="s", metadata={"x": {1}})])
+
+
+def test_a_damaged_jsonl_file_stops_the_collection(tmp_path: Path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "bad.jsonl").write_text("{\n" * 30)
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: .*30 malformed lines among 30"):
+        DataCollector(tmp_path / "out").collect_from_directory(tmp_path / "raw")
+
+
+def test_a_dropped_item_from_a_subclass_is_counted_with_its_own_reason(tmp_path: Path):
+    collector = DataCollector(tmp_path)
+    collector.collect_documents([Document.of(TEXT, source="a"), Dropped("b", "my_reason", num_bytes=3)])
+    assert report(collector)["dropped"] == {"my_reason": 1}
+
+
+def test_a_cleaner_of_ones_own_decides(tmp_path: Path):
+    class NoQuestions(TextCleaner):
+        def reason_to_drop(self, text: str) -> str | None:
+            return "question" if text.endswith("?") else super().reason_to_drop(text)
+
+    collector = DataCollector(tmp_path, NoQuestions(min_length=1))
+    collector.collect_from_texts(["Why?", "Because."])
+    assert report(collector)["dropped"] == {"question": 1}
+
+
+def test_the_example_in_the_docstring_works(tmp_path: Path):
+    globs = {"DataCollector": DataCollector, "Document": Document, "output_dir": tmp_path}
+    [test] = doctest.DocTestFinder(recurse=False).find(DataCollector, globs=globs)
+    result = doctest.DocTestRunner().run(test)
+    assert (result.failed, result.attempted) == (0, 3)
+    assert len(corpus(tmp_path / "collected_texts.jsonl")) == 2
+
+
+def test_collecting_needs_no_tensor_library():
+    code = (
+        "import sys, data_processing.data_collector, data_processing.default_corpus;"
+        "print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    root = Path(data_collector.__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+@pytest.mark.fault
+def test_a_text_of_200_megabytes_in_one_line_passes_in_bounded_memory(tmp_path: Path):
+    (tmp_path / "raw").mkdir()
+    with (tmp_path / "raw" / "line.txt").open("wb") as file:
+        for _ in range(200):
+            file.write(b"one long line, " * 66_667)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9));"
+        "from data_processing.data_collector import DataCollector;"
+        "DataCollector(sys.argv[1] + '/out').collect_from_directory(sys.argv[1] + '/raw')"
+    )
+    root = Path(data_collector.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=root, check=True)
+    size = (tmp_path / "raw" / "line.txt").stat().st_size
+    assert len(corpus(tmp_path / "out" / "collected_texts.jsonl")) == -(-size // readers.PART_BYTES)
+
+
+@pytest.mark.skipif("BLOOMERY_REAL_DATA" not in os.environ, reason="needs the real data")
+def test_the_real_data_is_read_whole(tmp_path: Path):
+    root = Path(os.environ["BLOOMERY_REAL_DATA"])
+    collector = DataCollector(tmp_path, TextCleaner(max_urls=None))
+    for name in ("books", "markdown", "text"):
+        collector.collect_from_directory(root / name)
+    assert set(collector.ledger.dropped) <= {"too_short"}
+    assert collector.ledger.encodings["windows-1252"] >= 1
+    files = [f for name in ("books", "markdown", "text") for f in (root / name).rglob("*") if f.is_file()]
+    assert collector.ledger.bytes_in == sum(f.stat().st_size for f in files)

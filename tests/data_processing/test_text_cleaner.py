@@ -1,0 +1,102 @@
+"""Cleaning, and the reasons to leave a text out."""
+
+import json
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import ConfigError
+from data_processing.text_cleaner import TextCleaner
+
+CLEANER = TextCleaner(min_length=0)
+NASTY = st.text(
+    st.one_of(
+        st.characters(codec=None, exclude_categories=()),
+        st.sampled_from(
+            "\r\n\t \x00\x0b\x0c\x1b\x1c\x85\xa0\xad\u200b\u200d\u2028\u202e\ufeff\ud800\udc00e\u0301\u0958"
+        ),
+    )
+)
+
+
+@given(NASTY, st.booleans())
+def test_cleaning_twice_changes_nothing_more_and_gives_valid_utf8(text: str, code: bool):
+    once = CLEANER.clean(text, code=code)
+    assert CLEANER.clean(once, code=code) == once
+    assert json.loads(json.dumps(once, ensure_ascii=False).encode("utf-8")) == once
+
+
+@given(NASTY)
+def test_no_control_character_survives_in_prose(text: str):
+    kept = {c for c in CLEANER.clean(text) if unicodedata.category(c) in ("Cc", "Cs")}
+    assert kept <= {"\n", "\t"}
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126) | st.sampled_from("\n\t\f")))
+def test_code_in_ascii_comes_out_as_it_went_in(text: str):
+    assert CLEANER.clean(text, code=True) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\r\nb\rc\n", "a\nb\nc"),
+        ("a  \t\nb\u3000", "a\nb"),
+        ("\n\n  a\n\n\n\n\n\nb\n\n", "  a\n\n\nb"),
+        ("page\x0cnext\x0bline\u2028more\x85end", "page\nnext\nline\nmore\nend"),
+        ("e\u0301 \u212b", "é Å"),
+        ("e\u200b\u0301", "é"),
+        ("\ufeffa\ufeffb\u00adc\u2060d", "abcd"),
+        ("\u202eevil\u2066x\u2069", "evilx"),
+        ("a\ud800b\x00c\x1b[1m", "abc[1m"),
+        ("👩\u200d💻 می\u200cخواهم", "👩\u200d💻 می\u200cخواهم"),
+        ("\ufb01 ½ ①", "\ufb01 ½ ①"),
+    ],
+)
+def test_prose_is_normalised_as_promised(text: str, expected: str):
+    assert CLEANER.clean(text) == expected
+
+
+def test_code_keeps_its_white_space_and_its_spelling():
+    text = "def f():  \n\n\n\n\n\n\tx = 'e\u0301'\n\x0c\n    \n"
+    assert CLEANER.clean(text, code=True) == text
+    assert CLEANER.clean("\ufeffa\r\n\x00b\u202e\rc", code=True) == "a\nb\nc"
+
+
+def test_cleaning_takes_linear_time_on_hostile_text():
+    start = time.monotonic()
+    for text in ("a" + " " * 10**6 + "b", "\n" * 10**6, "\u0301" * 50_000, " \n" * 500_000, "\r" * 10**6):
+        CLEANER.clean(text)
+        CLEANER.clean(text, code=True)
+    assert time.monotonic() - start < 10
+
+
+def test_the_first_rule_that_objects_gives_the_reason_and_the_numbers():
+    cleaner = TextCleaner(min_length=50, max_urls=1, max_length=100)
+    texts = ["", "short", "x" * 101, "http://a.b " * 5, "y" * 60]
+    reasons = [cleaner.reason_to_drop(text) for text in texts]
+    assert reasons == ["empty", "too_short", "too_long", "too_many_urls", None]
+    assert cleaner.explain("short", "too_short") == "5 characters, fewer than 50"
+    assert cleaner.explain("short", "my_own_rule") == ""
+
+
+def test_defaults_are_those_of_the_documents():
+    assert (TextCleaner().limits.min_length, TextCleaner().limits.max_urls) == (50, 5)
+    assert TextCleaner().reason_to_drop("word " * 10) is None
+    assert TextCleaner().reason_to_drop("http://a.b/ccc " * 6) == "too_many_urls"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"min_length": -1}, "min_length is -1"),
+        ({"max_urls": -2}, "max_urls is -2"),
+        ({"min_length": 9, "max_length": 8}, "max_length 8 is below min_length 9"),
+    ],
+)
+def test_impossible_limits_are_refused(arguments: dict[str, int], message: str):
+    with pytest.raises(ConfigError, match=message):
+        TextCleaner(**arguments)

@@ -1,0 +1,106 @@
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from core.errors import DataError
+from training.batches import LoaderBatches, RowBatches, check_batch, rows_in_order, training_batches
+
+
+def first(source: Any, number: int, start: int = 0) -> list[dict[str, torch.Tensor]]:
+    return list(itertools.islice(source.from_micro_batch(start), number))
+
+
+def same(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]]) -> bool:
+    return all(torch.equal(a[key], b[key]) for a, b in zip(one, other, strict=True) for key in a)
+
+
+def test_an_epoch_holds_every_row_once(kit) -> None:
+    rows = kit.dataset["train"]
+    source = RowBatches(rows, batch_size=1, seed=3)
+    seen = [tuple(batch["input_ids"][0].tolist()) for batch in first(source, len(rows))]
+    assert sorted(seen) == sorted(tuple(rows[i]["input_ids"].tolist()) for i in range(len(rows)))
+
+
+def test_epochs_differ_in_order_and_seeds_differ(kit) -> None:
+    rows = kit.dataset["train"]
+    one = first(RowBatches(rows, batch_size=1, seed=3), 2 * len(rows))
+    assert not same(one[: len(rows)], one[len(rows) :])
+    assert not same(one[:20], first(RowBatches(rows, batch_size=1, seed=4), 20))
+
+
+@pytest.mark.parametrize("start", [1, 7, 500])
+def test_going_to_a_micro_batch_equals_running_there(kit, start: int) -> None:
+    source = RowBatches(kit.dataset["validation"], batch_size=3, seed=3)
+    assert same(first(source, start + 4)[start:], first(source, 4, start))
+
+
+def test_the_order_of_rows_does_not_depend_on_the_batch_size(kit) -> None:
+    rows = kit.dataset["validation"]
+    small = torch.cat([b["input_ids"] for b in first(RowBatches(rows, batch_size=2, seed=3), 30)])
+    large = torch.cat([b["input_ids"] for b in first(RowBatches(rows, batch_size=6, seed=3), 10)])
+    assert torch.equal(small, large)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_plain_loader_is_gone_forward_exactly(kit, workers: int) -> None:
+    def source() -> LoaderBatches:
+        torch.manual_seed(torch.seed() % 1000)  # whatever the caller's random state is
+        loader = DataLoader(kit.dataset["validation"], batch_size=5, shuffle=True, num_workers=workers)
+        return LoaderBatches(loader, seed=9)
+
+    per_epoch = int(source().batches_per_epoch)
+    start = per_epoch + 2
+    assert same(first(source(), start + 3)[start:], first(source(), 3, start))
+
+
+def test_a_plain_loader_with_its_own_generator_is_gone_forward_exactly(kit) -> None:
+    def source(seed: int) -> LoaderBatches:
+        generator = torch.Generator().manual_seed(seed)
+        loader = DataLoader(kit.dataset["validation"], batch_size=5, shuffle=True, generator=generator)
+        return LoaderBatches(loader, seed=9)
+
+    assert same(first(source(1), 30)[25:], first(source(2), 5, 25))
+
+
+def test_a_loader_draws_nothing_from_the_callers_random_state(kit) -> None:
+    loader = DataLoader(kit.dataset["validation"], batch_size=5, shuffle=True)
+    before = torch.random.get_rng_state()
+    first(training_batches(loader, seed=1), 7)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_evaluation_batches_hold_all_rows_in_order(kit) -> None:
+    rows = kit.dataset["validation"]
+    batches = rows_in_order(rows, batch_size=7)
+    assert len(batches) == -(-len(rows) // 7)
+    ids = torch.cat([batch["input_ids"] for batch in batches])
+    assert ids.tolist() == [rows[i]["input_ids"].tolist() for i in range(len(rows))]
+
+
+def test_an_empty_loader_is_refused(kit) -> None:
+    loader = DataLoader(kit.dataset["validation"], batch_size=100_000, drop_last=True)
+    with pytest.raises(DataError, match="no batches: its dataset is empty or smaller than a batch"):
+        training_batches(loader, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ([1, 2], "found list"),
+        ({"input_ids": torch.zeros(1, 2)}, r"found \['input_ids'\]"),
+        (
+            {
+                "input_ids": torch.zeros(1, 2),
+                "labels": torch.zeros(1, 3),
+                "position_ids": torch.zeros(1, 2),
+            },
+            "must have one shape",
+        ),
+    ],
+)
+def test_a_batch_without_what_is_read_is_refused(batch: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_batch(batch)

@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from core.errors import MismatchError
+from training.optimizer import create_optimizer, load_optimizer_tensors, optimizer_tensors, set_learning_rate
+
+
+def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+
+
+def test_matrices_decay_and_norms_do_not(kit) -> None:
+    model = kit.model()
+    decayed, kept = create_optimizer(model, kit.config(weight_decay=0.1)).param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert {p.ndim for p in decayed["params"]} == {2}
+    assert kept["weight_decay"] == 0.0
+    assert {p.ndim for p in kept["params"]} == {1}
+    assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))
+
+
+def test_the_update_is_adamw_as_published(kit) -> None:
+    config = kit.config(weight_decay=0.1, beta1=0.8, beta2=0.9, epsilon=1e-6)
+    model = kit.model()
+    name, parameter = next((n, p) for n, p in model.named_parameters() if p.ndim == 2)
+    x = parameter.detach().double().clone()
+    m, v = torch.zeros_like(x), torch.zeros_like(x)
+    optimizer = create_optimizer(model, config)
+    for t in range(1, 4):
+        set_learning_rate(optimizer, 0.01 * t)
+        generator = torch.Generator().manual_seed(t)
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        g = parameter.grad.double()
+        optimizer.step()
+        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
+        x = x * (1 - 0.01 * t * 0.1) - 0.01 * t * (m / (1 - 0.8**t)) / ((v / (1 - 0.9**t)).sqrt() + 1e-6)
+    torch.testing.assert_close(parameter.double(), x, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_saved_state_goes_on_bit_for_bit(kit, same_weights) -> None:
+    straight, resumed = kit.model(), kit.model()
+    one = create_optimizer(straight, kit.config())
+    step(straight, one, 1)
+    step(straight, one, 2)
+    two = create_optimizer(resumed, kit.config())
+    step(resumed, two, 1)
+    fresh = create_optimizer(resumed, kit.config())
+    load_optimizer_tensors(resumed, fresh, {k: v.clone() for k, v in optimizer_tensors(resumed, two).items()})
+    step(resumed, fresh, 2)
+    assert same_weights(straight, resumed)
+
+
+def test_state_of_another_model_is_refused(kit) -> None:
+    model = kit.model()
+    optimizer = create_optimizer(model, kit.config())
+    step(model, optimizer, 1)
+    tensors = optimizer_tensors(model, optimizer)
+    fresh = create_optimizer(model, kit.config())
+    with pytest.raises(MismatchError, match="has no parameter 'nonsense'"):
+        load_optimizer_tensors(model, fresh, {**tensors, "exp_avg/nonsense": torch.zeros(1)})
+    some = {k: v for k, v in tensors.items() if not k.endswith("embedding.weight")}
+    with pytest.raises(MismatchError, match=r"lacks 'embedding\.weight' \(1 parameters in all\)"):
+        load_optimizer_tensors(model, fresh, some)

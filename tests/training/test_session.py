@@ -1,0 +1,236 @@
+import json
+import logging
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from torch.utils.data import DataLoader
+
+from core.errors import ConfigError, DataError, MismatchError, Preempted
+from models.hf_layout import load_model
+from training.batches import RowBatches
+from training.session import resolve_total_steps, row_loaders
+
+
+def loaders(kit, config):
+    return row_loaders(kit.dataset["train"], kit.dataset["validation"], config)
+
+
+def run(kit, until: int | None = None, resume: Path | None = None, **settings):
+    """Train with our own batches; `until` interrupts like a signal after that step."""
+
+    def interrupt(_trainer, report) -> None:
+        if report.step == until:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer = kit.pretraining(**settings)
+    trainer.hooks = (interrupt,)
+    return trainer.train(*loaders(kit, trainer.config), resume_from_checkpoint=resume)
+
+
+def metric_lines(directory: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_steps_best_final_and_metrics(kit) -> None:
+    result = run(kit)
+    out = kit.root / "checkpoints"
+    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["best", "final", "step_12", "step_4", "step_8"]
+    assert result.num_steps == 12
+    assert result.num_tokens == 12 * 4 * 32
+    assert result.final_validation["validation/loss"] < result.initial_validation["validation/loss"]
+    lines = metric_lines(out)
+    assert [line["step"] for line in lines if "validation/loss" in line] == [0, 6, 12]
+    assert [line["step"] for line in lines if "train/loss" in line] == [2, 4, 6, 8, 10, 12]
+    assert "validation/bits_per_byte" in lines[0]
+
+
+@pytest.mark.parametrize("until", [1, 5, 8, 11])
+def test_an_interrupted_run_ends_as_the_uninterrupted_one_bit_for_bit(kit, until: int, same_weights) -> None:
+    settings = {"gradient_accumulation_steps": 2}
+    straight = load_model(run(kit, output_dir=str(kit.root / "straight"), **settings).final_directory)
+    out = kit.root / "broken"
+    with pytest.raises(Preempted, match=rf"SIGTERM at step {until} of 12; saved in .*step_{until}, the same"):
+        run(kit, until, output_dir=str(out), **settings)
+    result = run(kit, resume=out / f"step_{until}", output_dir=str(out), **settings)
+    assert same_weights(load_model(result.final_directory), straight)
+    strip = lambda lines: [  # noqa: E731 - what depends on the clock is left out
+        {k: v for k, v in line.items() if "second" not in k and "memory" not in k} for line in lines
+    ]
+    evaluated = [line for line in strip(metric_lines(out)) if "validation/loss" in line]
+    assert evaluated == [line for line in strip(metric_lines(kit.root / "straight")) if "validation/loss" in line]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_plain_data_loader_is_resumed_bit_for_bit(kit, shuffle: bool, same_weights) -> None:
+    def train(out: Path, stop_after: int | None = None, resume: Path | None = None):
+        trainer = kit.pretraining(output_dir=str(out), total_steps=10, save_steps=3)
+        if stop_after is not None:
+            trainer.hooks = (
+                lambda _t, report: signal.raise_signal(signal.SIGINT) if report.step == stop_after else None,
+            )
+        return trainer.train(
+            DataLoader(kit.dataset["train"], batch_size=4, shuffle=shuffle),
+            DataLoader(kit.dataset["validation"], batch_size=4),
+            resume_from_checkpoint=resume,
+        )
+
+    straight = load_model(train(kit.root / "a").final_directory)
+    with pytest.raises(Preempted, match="SIGINT at step 7"):
+        train(kit.root / "b", stop_after=7)
+    # From the checkpoint before the last one too: the same steps are done again.
+    resumed = load_model(train(kit.root / "b", resume=kit.root / "b" / "step_6").final_directory)
+    assert same_weights(resumed, straight)
+
+
+def test_signal_handlers_are_put_back(kit) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    run(kit, total_steps=2)
+    with pytest.raises(Preempted):
+        run(kit, 1, total_steps=3, output_dir=str(kit.root / "other"))
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_going_on_from_the_last_step_changes_nothing(kit, same_weights) -> None:
+    final = load_model(run(kit).final_directory)
+    out = kit.root / "checkpoints"
+    result = run(kit, resume=out / "step_12")
+    assert same_weights(load_model(result.final_directory), final)
+
+
+def test_a_finished_run_can_be_extended_by_saying_so(kit, caplog) -> None:
+    run(kit)
+    with caplog.at_level(logging.WARNING):
+        result = run(kit, resume=kit.root / "checkpoints" / "step_12", total_steps=15)
+    assert result.num_steps == 15
+    assert "the length was 12 steps and is now 15" in caplog.text
+
+
+def test_a_directory_with_checkpoints_is_not_trained_over(kit) -> None:
+    run(kit)
+    with pytest.raises(ConfigError, match=r"holds checkpoints of an earlier run \(up to step_12\); go on with resume"):
+        run(kit)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 0.5}, r"learning_rate: was 0\.001, now 0\.5"),
+        ({"seed": 3, "batch_size": 2}, r"batch_size: was 4, now 2; seed: was 1337, now 3"),
+    ],
+)
+def test_resuming_with_other_settings_names_them(kit, settings: dict[str, object], message: str) -> None:
+    run(kit)
+    with pytest.raises(MismatchError, match=message):
+        run(kit, resume=kit.root / "checkpoints" / "step_4", **settings)
+
+
+def test_resuming_with_another_model_or_tokenizer_names_the_difference(kit, small_corpus, tmp_path) -> None:
+    run(kit)
+    other_shape = kit.shape.replace(num_layers=1)
+    kit.shape = other_shape
+    with pytest.raises(MismatchError, match="model num_layers: was 2, now 1"):
+        run(kit, resume=kit.root / "checkpoints" / "step_4")
+    kit.shape = other_shape.replace(num_layers=2)
+    from tokenization.tokenizer import Tokenizer
+    from tokenization.tokenizer_trainer import TokenizerTrainer
+
+    TokenizerTrainer(384, "unigram").train_from_jsonl(small_corpus, "tokenizer", tmp_path / "t")
+    kit.tokenizer = Tokenizer.from_file(tmp_path / "t")
+    with pytest.raises(MismatchError, match="the tokenizer: was"):
+        run(kit, resume=kit.root / "checkpoints" / "step_4")
+
+
+def test_a_missing_checkpoint_is_an_error_and_not_a_fresh_start(kit) -> None:
+    with pytest.raises(DataError, match="no such directory"):
+        run(kit, resume=kit.root / "step_7")
+
+
+def test_early_stopping_ends_the_run_and_stays_ended(kit) -> None:
+    settings = {"learning_rate": 9.0, "warmup_steps": 0, "eval_steps": 1, "total_steps": 40, "early_stopping_patience": 2}
+    result = run(kit, **settings)
+    assert result.num_steps < 40
+    last = kit.root / "checkpoints" / f"step_{result.num_steps}"
+    assert run(kit, resume=last, **settings).num_steps == result.num_steps
+
+
+def test_a_time_budget_fixes_the_number_of_steps_and_is_kept(kit) -> None:
+    started = time.monotonic()
+    result = run(kit, total_steps=None, time_budget_seconds=3.0, eval_steps=1000, save_steps=1000)
+    elapsed = time.monotonic() - started
+    assert result.num_steps > 1
+    assert elapsed < 12  # the budget is for steps; saving and a loaded machine come on top
+    plan = json.loads((kit.root / "checkpoints" / "plan.json").read_text())
+    assert plan["total_steps"] == result.num_steps
+
+
+def test_a_plan_made_before_the_first_checkpoint_is_kept(kit) -> None:
+    out = kit.root / "checkpoints"
+    with pytest.raises(Preempted):
+        run(kit, 1, total_steps=None, time_budget_seconds=5.0)
+    plan = json.loads((out / "plan.json").read_text())
+    plan["total_steps"] = 4
+    (out / "plan.json").write_text(json.dumps(plan))
+    for step in out.glob("step_*"):
+        for file in sorted(step.rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+        step.rmdir()
+    assert run(kit, total_steps=None, time_budget_seconds=5.0).num_steps == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "reason"),
+    [
+        ({"total_steps": 7}, 7, "0.07 passes"),
+        ({"epochs": 2.5}, 250, "2.5 passes"),
+        ({"gradient_accumulation_steps": 4, "epochs": 2.0}, 50, "2 passes"),
+        ({}, 400, "4 passes"),
+    ],
+)
+def test_the_length_of_a_run(kit, settings: dict[str, object], steps: int, reason: str) -> None:
+    config = kit.config(**{"total_steps": None, **settings})
+    found = resolve_total_steps(config, batches_per_epoch=100, tokens_per_step=1000, num_parameters=10**6)
+    assert found[0] == steps
+    assert reason in found[1]
+
+
+def test_without_a_length_a_small_model_gets_twenty_tokens_a_parameter(kit) -> None:
+    config = kit.config(total_steps=None)
+    found = resolve_total_steps(config, batches_per_epoch=1e6, tokens_per_step=1000, num_parameters=10_000)
+    assert found == (200, "20 tokens a parameter")
+
+
+def test_metrics_go_to_tensorboard_too(kit) -> None:
+    run(kit, tensorboard=True, total_steps=4)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(kit.root / "checkpoints" / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("train/loss")] == [2, 4]
+    expected = [line["train/loss"] for line in metric_lines(kit.root / "checkpoints") if "train/loss" in line]
+    assert [e.value for e in events.Scalars("train/loss")] == pytest.approx(expected)
+
+
+def test_half_a_line_of_metrics_and_steps_past_the_checkpoint_are_dropped(kit) -> None:
+    with pytest.raises(Preempted):
+        run(kit, 8)
+    path = kit.root / "checkpoints" / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 9, "train/lo')
+    run(kit, resume=kit.root / "checkpoints" / "step_4")
+    steps = [line["step"] for line in metric_lines(kit.root / "checkpoints") if "train/loss" in line]
+    assert steps == [2, 4, 6, 8, 10, 12]
+
+
+def test_weights_of_a_shape_other_than_the_models_are_refused(kit) -> None:
+    from training.pretraining_trainer import PretrainingTrainer
+
+    with pytest.raises(MismatchError, match="num_layers: 2 and 5"):
+        PretrainingTrainer(kit.model(), kit.config(), kit.shape.replace(num_layers=5))
+
+
+def test_the_tokenizer_of_the_dataset_is_saved_with_the_model(kit) -> None:
+    trainer = kit.pretraining(total_steps=1)
+    trainer.tokenizer = None
+    source = RowBatches(kit.dataset["train"], batch_size=4, seed=1)
+    assert (trainer.train(source).final_directory / "tokenizer.model").is_file()

@@ -1,0 +1,149 @@
+"""Which rows are in which micro-batch: a pure function of (seed, number of the micro-batch), known without state."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from core.errors import DataError
+from core.seeds import derive_seed
+from data_processing.token_rows import TokenRows
+from training.losses import Batch
+
+BATCH_KEYS = ("input_ids", "labels", "position_ids")
+
+
+class BatchSource(Protocol):
+    """Micro-batches without end, from any point on."""
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """Micro-batches in one pass over the data; may be fractional."""
+
+    def from_micro_batch(self, start: int) -> Iterator[Batch]:
+        """Micro-batches number `start`, `start` + 1, … without end, the same ones in every process."""
+
+
+class RowBatches:
+    """Rows in an order that is shuffled anew each epoch; a batch may span two epochs, so no row is left out.
+
+    Args:
+        rows: What to draw from.
+        batch_size: Rows in a micro-batch.
+        seed: Decides the order.
+    """
+
+    def __init__(self, rows: TokenRows, *, batch_size: int, seed: int) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """Micro-batches in one pass over the data; may be fractional."""
+        return len(self.rows) / self.batch_size
+
+    def from_micro_batch(self, start: int) -> Iterator[Batch]:
+        """Micro-batches number `start`, `start` + 1, … without end."""
+        order = self._row_order(start * self.batch_size)
+        while True:
+            yield to_tensors(self.rows.batch(list(itertools.islice(order, self.batch_size))))
+
+    def _row_order(self, position: int) -> Iterator[int]:
+        epoch, offset = divmod(position, len(self.rows))
+        while True:
+            generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch)))
+            yield from generator.permutation(len(self.rows))[offset:].tolist()
+            epoch, offset = epoch + 1, 0
+
+
+class LoaderBatches:
+    """A plain DataLoader as a source that can go forward to any micro-batch, exactly as if it had run through.
+
+    Each epoch begins under random numbers that depend on the seed and the epoch alone: the loader's sampler draws
+    its order from them, so a new process meets the same order. A loader with a generator of its own is reseeded.
+    """
+
+    def __init__(self, loader: "DataLoader[Any]", *, seed: int) -> None:
+        if len(loader) == 0:
+            raise DataError(
+                "the training loader has no batches: its dataset is empty or smaller than a batch"
+            )
+        self.loader = loader
+        self.seed = seed
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """Micro-batches in one pass over the loader."""
+        return float(len(self.loader))
+
+    def from_micro_batch(self, start: int) -> Iterator[Batch]:
+        """Micro-batches number `start`, `start` + 1, … without end."""
+        epoch, offset = divmod(start, len(self.loader))
+        while True:
+            yield from itertools.islice(self._one_epoch(epoch), offset, None)
+            epoch, offset = epoch + 1, 0
+
+    def _one_epoch(self, epoch: int) -> Iterator[Batch]:
+        seed = derive_seed(self.seed, "order", epoch)
+        if self.loader.generator is not None:
+            self.loader.generator.manual_seed(seed)
+        batches = iter([])  # type: Iterator[Any]
+        # Samplers draw their order when the first batch is asked for; after that nothing global is drawn.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            batches = iter(self.loader)
+            first = next(batches)
+        for batch in itertools.chain([first], batches):
+            yield check_batch(batch)
+
+
+def training_batches(loader: "BatchSource | DataLoader[Any]", *, seed: int) -> BatchSource:
+    """`loader` as a source of micro-batches."""
+    return LoaderBatches(loader, seed=seed) if isinstance(loader, DataLoader) else loader
+
+
+def rows_in_order(rows: TokenRows, *, batch_size: int) -> Sequence[Batch]:
+    """All rows in order, as batches that are made when they are asked for; for evaluation."""
+    return _RowsInOrder(rows, batch_size)
+
+
+class _RowsInOrder(Sequence[Batch]):
+    def __init__(self, rows: TokenRows, batch_size: int) -> None:
+        self._rows = rows
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        start = index * self._batch_size
+        return to_tensors(self._rows.batch(range(start, min(start + self._batch_size, len(self._rows)))))
+
+
+def to_tensors(arrays: dict[str, np.ndarray[Any, Any]]) -> Batch:
+    """The arrays as tensors that share their memory."""
+    return {key: torch.from_numpy(array) for key, array in arrays.items()}
+
+
+def check_batch(batch: Any) -> Batch:
+    """`batch`, if it has what the trainer reads.
+
+    Raises:
+        DataError: it is no mapping of `input_ids`, `labels` and `position_ids` tensors of one (B, T) int64 shape.
+    """
+    if not isinstance(batch, dict) or not all(isinstance(batch.get(key), torch.Tensor) for key in BATCH_KEYS):
+        found = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
+        raise DataError(
+            f"a batch must be a mapping of the tensors {', '.join(BATCH_KEYS)} (labels already shifted, -100 = not "
+            f"learned), found {found}; DatasetBuilder's splits give such batches"
+        )
+    shapes = {key: tuple(batch[key].shape) for key in BATCH_KEYS}
+    if len(set(shapes.values())) != 1 or batch["input_ids"].ndim != 2:
+        raise DataError(f"the tensors of a batch must have one shape (rows, tokens), found {shapes}")
+    return {key: batch[key].long() for key in BATCH_KEYS}

@@ -1,0 +1,185 @@
+"""Checkpoints: a directory that is a Hugging Face model, plus `trainer/` to go on from, manifest last.
+
+Tensors are safetensors, everything else is JSON; nothing here reads or writes pickle. Knows no training loop.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from core.errors import CorruptArtifactError, DataError
+from core.files import LOCAL_DISK, Disk, explain_disk_errors, move_aside, new_directory, remove, write_json
+from core.manifest import MANIFEST_NAME, describe_files, read_manifest, verify_files, write_manifest
+from models.hf_layout import save_model
+from models.transformer_lm import TransformerLM
+from tokenization.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+STEP_PATTERN = re.compile(r"step_(\d+)")
+STATE_FILE = "trainer/state.json"
+OPTIMIZER_FILE = "trainer/optimizer.safetensors"
+
+
+def step_directory(directory: Path, step: int) -> Path:
+    """Where the checkpoint after `step` updates is."""
+    return directory / f"step_{step}"
+
+
+def save_checkpoint(
+    final: Path,
+    model: TransformerLM,
+    tokenizer: Tokenizer | None,
+    *,
+    facts: Mapping[str, Any],
+    trainer_state: Mapping[str, Any] | None = None,
+    optimizer_state: Mapping[str, torch.Tensor] | None = None,
+    disk: Disk = LOCAL_DISK,
+) -> Path:
+    """Write a checkpoint directory, entirely or not at all.
+
+    Args:
+        final: The directory; if there is one already it is replaced when the new one is whole.
+        tokenizer: Saved beside the weights, so that the directory can be talked to; None = weights only.
+        facts: What the manifest and the README of the directory say of it (JSON values).
+        trainer_state: With `optimizer_state`, what is needed to go on training; None = a model to use.
+
+    Raises:
+        DataError: a weight is NaN or infinite; such weights are never committed.
+        DiskError: the disk is full or failing; what was there before is untouched.
+    """
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise DataError(f"{final}: not written, because {name} holds NaN or infinity")
+    place = final.with_name(f".{final.name}.new") if final.exists() else final
+    remove(place)
+    with new_directory(place, disk=disk) as out:
+        if tokenizer is not None:
+            tokenizer.save(out)
+        save_model(
+            model,
+            out,
+            bos_id=tokenizer.bos_id if tokenizer is not None else None,
+            # A turn of a chat ends with <|end|>, a document with </s>; generation stops at either.
+            eos_id=[tokenizer.eos_id, tokenizer.end_id] if tokenizer is not None else None,
+            pad_id=tokenizer.pad_id if tokenizer is not None else None,
+        )
+        (out / "README.md").write_text(_model_card(model, facts), encoding="utf-8")
+        if trainer_state is not None:
+            (out / "trainer").mkdir()
+            write_json(out / STATE_FILE, trainer_state, disk=disk)
+            save_file(dict(optimizer_state or {}), out / OPTIMIZER_FILE)
+        files = describe_files(out, (path for path in out.rglob("*") if path.is_file()))
+        write_manifest(out, {"status": "complete", **facts, "files": files}, disk=disk)
+    if place != final:
+        old = final.with_name(f".{final.name}.old")
+        with explain_disk_errors(final):
+            disk.rename(final, old)
+            disk.rename(place, final)
+            disk.sync_directory(final.parent)
+            remove(old)
+    return final
+
+
+def finish_replacements(directory: Path) -> None:
+    """Put back or clear away what a process that was killed while it replaced a checkpoint left behind."""
+    for old in directory.glob(".*.old"):
+        final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
+        if final.exists():
+            remove(old)
+        else:
+            old.rename(final)
+
+
+def verify_checkpoint(directory: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose every file is what was written.
+
+    Raises:
+        CorruptArtifactError: no manifest, or a file that is missing, truncated or changed.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise CorruptArtifactError(
+            f"{directory}: no {MANIFEST_NAME}; it is no checkpoint, or one that was not finished"
+        )
+    verify_files(directory, manifest["files"], full=True)
+    return manifest
+
+
+def load_trainer_state(directory: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The trainer's state and the optimizer's tensors of a verified checkpoint.
+
+    Raises:
+        DataError: the checkpoint has none (`best` and `final` are models to use, not to go on from).
+    """
+    if not (directory / STATE_FILE).is_file():
+        raise DataError(
+            f"{directory}: has no {STATE_FILE}, so training cannot go on from it; resume from a step_N directory, "
+            "or start anew from its weights"
+        )
+    try:
+        state = json.loads((directory / STATE_FILE).read_text(encoding="utf-8"))
+        return state, load_file(directory / OPTIMIZER_FILE)
+    except (ValueError, SafetensorError, FileNotFoundError) as error:
+        raise CorruptArtifactError(f"{directory}/trainer: unreadable ({error})") from None
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """The committed `step_N` checkpoints in a directory, oldest first."""
+    found = []
+    for path in directory.iterdir() if directory.is_dir() else ():
+        match = STEP_PATTERN.fullmatch(path.name)
+        if match and (path / MANIFEST_NAME).is_file():
+            found.append((int(match[1]), path))
+    return [path for _, path in sorted(found)]
+
+
+def latest_checkpoint(directory: Path) -> Path | None:
+    """The newest intact `step_N`, or None where none was ever written.
+
+    Damaged ones are moved aside to `step_N.corrupt-K` with a warning, and the one before is taken.
+
+    Raises:
+        CorruptArtifactError: there are checkpoints, but none is intact: starting over silently would lose work.
+    """
+    reasons: list[str] = []
+    for path in reversed(list_checkpoints(directory)):
+        try:
+            verify_checkpoint(path)
+        except CorruptArtifactError as error:
+            aside = move_aside(path, "corrupt")
+            logger.warning("%s; moved to %s, trying the checkpoint before it", error, aside)
+            reasons.append(str(error))
+        else:
+            return path
+    if reasons:
+        raise CorruptArtifactError(
+            f"{directory}: no checkpoint is intact ({'; '.join(reasons)}); restore one from a backup, "
+            "or start over with --rebuild"
+        )
+    return None
+
+
+def delete_old_checkpoints(directory: Path, keep: int | None) -> None:
+    """Keep the newest `keep` committed `step_N` checkpoints, and never fewer than one."""
+    if keep is not None:
+        for path in list_checkpoints(directory)[: -max(1, keep)]:
+            remove(path)
+
+
+def _model_card(model: TransformerLM, facts: Mapping[str, Any]) -> str:
+    rows: Sequence[tuple[str, Any]] = [
+        ("architecture", model.config.architecture),
+        ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
+        ("context", f"{model.config.max_position_embeddings} tokens"),
+        *facts.items(),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows if not isinstance(value, dict | list))
+    return f"# A model trained from scratch with Bloomery\n\n| | |\n|---|---|\n{table}\n"

@@ -1,0 +1,295 @@
+"""What happens between steps: metrics, evaluation, checkpoints, stopping. Each hook is a callable (trainer, report)."""
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from core.errors import MissingDependencyError
+from core.progress import progress
+from training.trainer import Evaluation, StepReport, Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class MetricSink(Protocol):
+    """Somewhere that numbers go, by step."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep `values` under `step`."""
+
+    def close(self) -> None:
+        """Bring everything out."""
+
+
+class JsonlMetrics:
+    """`metrics.jsonl`: one JSON object a line with `step` and the values. Lines past `first_step` are dropped, because
+    the run that wrote them was interrupted after its last checkpoint and these steps are done again."""
+
+    def __init__(self, path: Path, *, first_step: int) -> None:
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+                # A kill can leave half a line at the end.
+                with contextlib.suppress(json.JSONDecodeError):
+                    if json.loads(line)["step"] <= first_step:
+                        kept.append(line)
+        path.write_text("".join(kept), encoding="utf-8")
+        self._file: IO[str] = path.open("a", encoding="utf-8", buffering=1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoardMetrics:
+    """TensorBoard event files.
+
+    Raises:
+        MissingDependencyError: the package is not installed.
+    """
+
+    def __init__(self, directory: Path, *, first_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingDependencyError(
+                "tensorboard=true needs the package tensorboard: pip install 'bloomery[tensorboard]'"
+            ) from None
+        self._writer = SummaryWriter(str(directory), purge_step=first_step + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Add one point to each curve."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._writer.close()
+
+
+class WandbMetrics:
+    """Weights & Biases; in offline mode it only writes files and needs neither account nor network.
+
+    Raises:
+        MissingDependencyError: the package is not installed.
+    """
+
+    def __init__(
+        self, directory: Path, *, mode: str, project: str, name: str, config: Mapping[str, Any]
+    ) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise MissingDependencyError(
+                f"wandb={mode} needs the package wandb: pip install 'bloomery[wandb]'"
+            ) from None
+        # A resumed run goes on under the identity that it began with.
+        identity = directory / "wandb_id"
+        if not identity.exists():
+            identity.write_text(secrets.token_hex(4), encoding="utf-8")
+        self._run = wandb.init(
+            project=project,
+            name=name,
+            dir=str(directory),
+            mode="offline" if mode == "offline" else "online",
+            id=identity.read_text(encoding="utf-8"),
+            resume="allow",
+            config=dict(config),
+            settings=wandb.Settings(console="off", silent=True),
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the values under their step."""
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+def open_metrics(trainer: Trainer, name: str) -> list[MetricSink]:
+    """The sinks that the configuration asks for; `metrics.jsonl` always.
+
+    Raises:
+        MissingDependencyError: one of them needs a package that is not installed.
+    """
+    config, directory, step = trainer.config, trainer.output_dir, trainer.progress.step
+    sinks: list[MetricSink] = [JsonlMetrics(directory / "metrics.jsonl", first_step=step)]
+    if config.tensorboard:
+        sinks.append(TensorBoardMetrics(directory / "tensorboard", first_step=step))
+    if config.wandb != "disabled":
+        sinks.append(
+            WandbMetrics(
+                directory, mode=config.wandb, project=config.wandb_project, name=name, config=config.to_dict()
+            )
+        )
+    return sinks
+
+
+class LogSteps:
+    """Sends the numbers of a step to the sinks every `logging_steps`, averaged over the steps between."""
+
+    def __init__(self, sinks: list[MetricSink]) -> None:
+        self._sinks = sinks
+        self._losses: list[float] = []
+        self._tokens = 0
+        self._seconds = 0.0
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Collect, and write when it is time."""
+        self._losses.append(report.loss_nats)
+        self._tokens += report.num_tokens
+        self._seconds += report.elapsed_seconds
+        if report.step % trainer.config.logging_steps and report.step != trainer.total_steps:
+            return
+        values = {
+            "train/loss": sum(self._losses) / len(self._losses),
+            "train/learning_rate": report.learning_rate,
+            "train/gradient_norm": report.gradient_norm,
+            "train/tokens": float(trainer.progress.num_tokens),
+            "train/tokens_per_second": self._tokens / max(self._seconds, 1e-9),
+            "train/peak_memory_bytes": float(trainer.device_manager.peak_memory_bytes()),
+        }
+        for sink in self._sinks:
+            sink.write(report.step, values)
+        self._losses, self._tokens, self._seconds = [], 0, 0.0
+
+
+class ShowProgress:
+    """The bar: steps, loss smoothed over about 20 steps, learning rate, tokens a second, time left."""
+
+    def __init__(self, trainer: Trainer, description: str) -> None:
+        self._bar = progress(
+            total=trainer.total_steps, description=description, unit="step", initial=trainer.progress.step
+        )
+        self._loss: float | None = None
+        self._validation = ""
+
+    def show(self, validation: str) -> None:
+        """Keep the outcome of the last evaluation in sight."""
+        self._validation = f", {validation}"
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Move the bar."""
+        self._loss = report.loss_nats if self._loss is None else 0.95 * self._loss + 0.05 * report.loss_nats
+        speed = report.num_tokens / max(report.elapsed_seconds, 1e-9)
+        self._bar.set_postfix_str(
+            f"loss {self._loss:.3f}{self._validation}, lr {report.learning_rate:.1e}, {speed:,.0f} tok/s",
+            refresh=False,
+        )
+        self._bar.update(1)
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self._bar.close()
+
+
+class EvaluateAndKeepBest:
+    """Every `eval_steps` and at the end: validation loss, the best weights so far, early stopping."""
+
+    def __init__(
+        self,
+        batches: Any,
+        sinks: list[MetricSink],
+        save_best: Callable[[Trainer], None],
+        show: Callable[[str], None],
+    ) -> None:
+        self._batches = batches
+        self._sinks = sinks
+        self._save_best = save_best
+        self._show = show
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Evaluate when it is time."""
+        if report.step % trainer.config.eval_steps and report.step != trainer.total_steps:
+            return
+        result = trainer.evaluate(self._batches)
+        state = trainer.progress
+        state.last_validation = evaluation_values(result)
+        for sink in self._sinks:
+            sink.write(report.step, state.last_validation)
+        self._show(describe_evaluation(result))
+        if state.best_validation_loss is None or result.loss_nats < state.best_validation_loss:
+            state.best_validation_loss = result.loss_nats
+            state.evaluations_without_gain = 0
+            self._save_best(trainer)
+            return
+        state.evaluations_without_gain += 1
+        patience = trainer.config.early_stopping_patience
+        if patience is not None and state.evaluations_without_gain >= patience:
+            trainer.should_stop = (
+                f"stopped early at step {report.step}: {patience} evaluations without a better validation loss"
+            )
+
+
+def evaluation_values(result: Evaluation) -> dict[str, float]:
+    """An evaluation as metrics."""
+    values = {"validation/loss": result.loss_nats, "validation/perplexity": result.perplexity}
+    if result.bits_per_byte is not None:
+        values["validation/bits_per_byte"] = result.bits_per_byte
+    return values
+
+
+def describe_evaluation(result: Evaluation) -> str:
+    """An evaluation in a few words."""
+    bits = f" ({result.bits_per_byte:.3f} bits/byte)" if result.bits_per_byte is not None else ""
+    return f"val {result.loss_nats:.3f}{bits}"
+
+
+class SaveEvery:
+    """A checkpoint every `save_steps` and at the end."""
+
+    def __init__(self, save: Callable[[Trainer], None]) -> None:
+        self._save = save
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Save when it is time."""
+        last = report.step == trainer.total_steps or trainer.should_stop is not None
+        if last or report.step % trainer.config.save_steps == 0:
+            self._save(trainer)
+
+
+class StopOnSignal:
+    """Ends the run at the next step boundary after SIGTERM or SIGINT. A second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Ask the trainer to stop if a signal came."""
+        if self.received is not None:
+            trainer.should_stop = self.received
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch the signals during the block; in other than the main thread Python does not allow it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        before = {number: signal.getsignal(number) for number in numbers}
+
+        def note(number: int, _frame: object) -> None:
+            # Only a flag: a save that is under way completes.
+            self.received = signal.Signals(number).name
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.write(2, f"\n{self.received}: saving after this step (once more to stop at once)\n".encode())
+
+        for number in numbers:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,72 @@
+"""Instruction tuning as one class of the public API: the same training as pretraining, on answers only.
+
+The difference is in the data (labels on the answers alone) and in the defaults of the configuration.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from core.device_manager import DeviceManager
+from core.training_config import InstructionConfig
+from models.transformer_lm import TransformerLM
+from tokenization.tokenizer import Tokenizer
+from training.batches import BatchSource
+from training.session import TrainingResult, train_model
+from training.trainer import Hook
+
+DEFAULT_EPOCHS = 3.0
+"""Passes over the records when the configuration names no length; InstructGPT and Alpaca used 3 or less."""
+
+DEFAULT_OUTPUT_DIR = Path("models/instruction_checkpoints")
+
+
+class InstructionFinetuningTrainer:
+    """Tunes `model` to answer.
+
+    Args:
+        model: A pretrained one.
+        config: Batch, schedule, cadence; `config.output_dir` gets `step_N`, `best`, `final` and `metrics.jsonl`.
+        device_manager: Where to train; None = chosen.
+        tokenizer: Saved with each checkpoint; None = the one that the training data was encoded with.
+        hooks: Callables `(trainer, report)` that are called after every step.
+    """
+
+    def __init__(
+        self,
+        model: TransformerLM,
+        config: InstructionConfig,
+        device_manager: DeviceManager | None = None,
+        *,
+        tokenizer: Tokenizer | None = None,
+        hooks: tuple[Hook, ...] = (),
+    ) -> None:
+        self.model = model
+        no_length = (
+            config.total_steps is None and config.time_budget_seconds is None and config.epochs is None
+        )
+        self.config = config.replace(epochs=DEFAULT_EPOCHS) if no_length else config
+        self.device_manager = device_manager or DeviceManager()
+        self.tokenizer = tokenizer
+        self.hooks = hooks
+
+    def train(
+        self,
+        train_loader: "BatchSource | DataLoader[Any]",
+        val_loader: Any = None,
+        resume_from_checkpoint: str | Path | None = None,
+    ) -> TrainingResult:
+        """Train to the end of the run; see `training.session.train_model`, also for what it raises."""
+        return train_model(
+            self.model,
+            self.config,
+            self.device_manager,
+            train_loader,
+            val_loader,
+            output_dir=self.config.output_dir or DEFAULT_OUTPUT_DIR,
+            tokenizer=self.tokenizer,
+            resume_from_checkpoint=resume_from_checkpoint,
+            description="instruction tuning",
+            hooks=self.hooks,
+        )

@@ -1,0 +1,243 @@
+"""The loop: micro-batches → one step → hooks. It knows batches and losses, but neither files of text nor stages.
+
+`step` counts optimizer updates. Everything random in a step is seeded from the step, so a run that goes on from a
+checkpoint draws the same numbers as one that was never interrupted.
+"""
+
+import dataclasses
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.device_manager import DeviceManager
+from core.errors import BloomeryError, DataError
+from core.seeds import derive_seed
+from core.training_config import OptimizationConfig
+from models.transformer_lm import TransformerLM
+from training.batches import BatchSource, check_batch
+from training.losses import Batch, count_target_bytes, count_targets, next_token_loss
+from training.optimizer import create_optimizer, set_learning_rate
+from training.schedules import learning_rate
+
+logger = logging.getLogger(__name__)
+
+MAX_BAD_STEPS = 10
+"""This many updates in a row without a finite gradient end the run: it will not come back (arbitrary)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """What one update did."""
+
+    step: int
+    """Updates done, this one included."""
+    loss_nats: float
+    """Mean loss of a supervised token."""
+    learning_rate: float
+    gradient_norm: float
+    """L2 norm before clipping."""
+    num_tokens: int
+    """Input tokens of this step."""
+    elapsed_seconds: float
+    skipped: bool
+    """The gradient was not finite, so nothing was updated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How well the model predicts held-out batches."""
+
+    loss_nats: float
+    """Mean loss of a supervised token."""
+    bits_per_byte: float | None
+    """Bits for each UTF-8 byte of the supervised text: comparable between tokenizers. None without byte lengths."""
+    num_targets: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss), infinite where that overflows."""
+        return math.exp(self.loss_nats) if self.loss_nats < 700 else math.inf
+
+
+@dataclasses.dataclass
+class Progress:
+    """What must be kept to go on exactly: counters only, because order, dropout and schedule follow from them."""
+
+    step: int = 0
+    num_tokens: int = 0
+    best_validation_loss: float | None = None
+    evaluations_without_gain: int = 0
+    bad_steps: int = 0
+    initial_validation: dict[str, float] | None = None
+    last_validation: dict[str, float] | None = None
+
+
+Hook = Callable[["Trainer", StepReport], None]
+LossFunction = Callable[..., torch.Tensor]
+
+
+class Trainer:
+    """Holds what changes while a model is trained.
+
+    Args:
+        model: On the device already.
+        config: Batch, schedule, precision.
+        device_manager: Device and autocast.
+        total_steps: Length of the run.
+        compute_dtype: Type of the products; weights stay float32.
+        token_byte_lengths: (V,) integer; with it evaluations give bits per byte.
+        loss_function: `(model, batch, document_masking=…) -> summed loss`.
+        output_dir: Where hooks write.
+    """
+
+    def __init__(
+        self,
+        model: TransformerLM,
+        config: OptimizationConfig,
+        device_manager: DeviceManager,
+        *,
+        total_steps: int,
+        compute_dtype: torch.dtype,
+        output_dir: Path,
+        token_byte_lengths: torch.Tensor | None = None,
+        loss_function: LossFunction = next_token_loss,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.device_manager = device_manager
+        self.total_steps = total_steps
+        self.compute_dtype = compute_dtype
+        self.output_dir = output_dir
+        self.token_byte_lengths = token_byte_lengths
+        self.loss_function = loss_function
+        self.optimizer = create_optimizer(model, config)
+        self.progress = Progress()
+        self.should_stop: str | None = None
+        model.gradient_checkpointing = config.gradient_checkpointing
+        self._callable_model = torch.compile(model) if config.compile else model
+
+    def fit(self, batches: BatchSource, hooks: Sequence[Hook]) -> None:
+        """Train until `total_steps`, or until a hook sets `should_stop`."""
+        micro_batches = batches.from_micro_batch(self.progress.step * self.config.gradient_accumulation_steps)
+        # The caller's random state is his own: what dropout draws in here is seeded step by step.
+        with torch.random.fork_rng(devices=self._cuda_devices()):
+            while self.progress.step < self.total_steps and self.should_stop is None:
+                report = self.train_step(self._next_step_batches(micro_batches))
+                for hook in hooks:
+                    hook(self, report)
+
+    def train_step(self, batches: Sequence[Batch]) -> StepReport:
+        """One optimizer update from the micro-batches of a step.
+
+        Each micro-batch's summed loss is divided by the number of supervised tokens of the whole step, so any
+        split into micro-batches gives the gradient of the one big batch.
+
+        Raises:
+            BloomeryError: `MAX_BAD_STEPS` updates in a row had no finite gradient.
+            DataError: the step has nothing to learn from.
+        """
+        started = time.monotonic()
+        step = self.progress.step
+        torch.manual_seed(derive_seed(self.config.seed, "dropout", step))
+        rate = learning_rate(step, self.config, self.total_steps)
+        set_learning_rate(self.optimizer, rate)
+        num_targets = sum(count_targets(batch) for batch in batches)
+        if num_targets == 0:
+            raise DataError(
+                f"step {step + 1}: all {len(batches)} micro-batches have nothing to learn (labels -100)"
+            )
+
+        self.model.train()
+        loss = 0.0
+        for batch in batches:
+            share = self._summed_loss(batch) / num_targets
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += float(share.detach())
+        norm = float(
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm or math.inf)
+        )
+        skipped = not math.isfinite(norm)
+        if not skipped:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+        num_tokens = sum(batch["input_ids"].numel() for batch in batches)
+        self.progress.step += 1
+        self.progress.num_tokens += num_tokens
+        self._note_bad_step(skipped)
+        return StepReport(
+            step=self.progress.step,
+            loss_nats=loss,
+            learning_rate=rate,
+            gradient_norm=norm,
+            num_tokens=num_tokens,
+            elapsed_seconds=time.monotonic() - started,
+            skipped=skipped,
+        )
+
+    def evaluate(self, batches: Iterable[Any]) -> Evaluation:
+        """Loss over at most `eval_batches` of `batches`, without dropout and without touching random state."""
+        self.model.eval()
+        some = itertools.islice(batches, self.config.eval_batches)
+        result = mean_loss(self._summed_loss, some, self.token_byte_lengths)
+        self.model.train()
+        return result
+
+    def _summed_loss(self, batch: Batch) -> torch.Tensor:
+        on_device = {key: tensor.to(self.device_manager.device) for key, tensor in batch.items()}
+        with self.device_manager.autocast(self.compute_dtype):
+            return self.loss_function(
+                self._callable_model, on_device, document_masking=self.config.document_masking
+            )
+
+    def _next_step_batches(self, micro_batches: Iterator[Batch]) -> list[Batch]:
+        return list(itertools.islice(micro_batches, self.config.gradient_accumulation_steps))
+
+    def _note_bad_step(self, skipped: bool) -> None:
+        if not skipped:
+            self.progress.bad_steps = 0
+            return
+        self.progress.bad_steps += 1
+        logger.warning("step %d: the gradient is not finite; the update is skipped", self.progress.step)
+        if self.progress.bad_steps >= MAX_BAD_STEPS:
+            raise BloomeryError(
+                f"{MAX_BAD_STEPS} updates in a row had no finite gradient (step {self.progress.step}): the run "
+                f"diverged; resume from the last checkpoint with a learning_rate below {self.config.learning_rate}"
+            )
+
+    def _cuda_devices(self) -> list[int]:
+        device = self.device_manager.device
+        return [device.index or 0] if device.type == "cuda" else []
+
+
+@torch.no_grad()
+def mean_loss(
+    summed_loss: Callable[[Batch], torch.Tensor],
+    batches: Iterable[Any],
+    token_byte_lengths: torch.Tensor | None,
+) -> Evaluation:
+    """Loss over all of `batches`, of whatever computes a summed loss.
+
+    Raises:
+        DataError: the batches have nothing to predict.
+    """
+    loss_sum, num_targets, num_bytes = 0.0, 0, 0
+    for raw in batches:
+        batch = check_batch(raw)
+        loss_sum += float(summed_loss(batch))
+        num_targets += count_targets(batch)
+        if token_byte_lengths is not None:
+            num_bytes += count_target_bytes(batch, token_byte_lengths)
+    if num_targets == 0:
+        raise DataError("the validation batches have nothing to predict; give more validation data or none")
+    return Evaluation(
+        loss_nats=loss_sum / num_targets,
+        bits_per_byte=loss_sum / math.log(2) / num_bytes if num_bytes else None,
+        num_targets=num_targets,
+    )
