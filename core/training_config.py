@@ -93,6 +93,11 @@ class ModelConfig(Config):
             raise ValueError(
                 f"rotary positions need an even number of features a head, found {self.features_per_head}"
             )
+        if self.use_rope_embeddings and not self.use_qk_norm and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"Llama loads only where hidden_size {self.hidden_size} is divisible by num_attention_heads "
+                f"{self.num_attention_heads}, head_dim or not; with use_qk_norm it is Qwen3, which is free in this"
+            )
         self._check_architecture()
         return self
 

@@ -56,7 +56,8 @@ def c_entries() -> Iterator[tuple[str, Entry]]:
         prefix = "" if name == "builtins" else f"{name}."
         yield name, Entry(name, "module", doc=inspect.cleandoc(module.__doc__ or ""))
         for attribute in sorted(vars(module)):
-            value = vars(module)[attribute]
+            # Debuggers and test runners put their own hooks into sys; the interpreter's are kept as `__name__`.
+            value = vars(module).get(f"__{attribute}__", vars(module)[attribute])
             if attribute.startswith("_") or not _is_at_home(value, name):
                 continue
             if inspect.isclass(value):

@@ -5,6 +5,7 @@ import ast
 import hashlib
 import io
 import itertools
+import os
 import platform
 import re
 import sysconfig
@@ -66,15 +67,13 @@ def module_files() -> list[Path]:
         DataError: this interpreter has no standard library as files.
     """
     root = _library_directory()
-    files = []
-    for path in root.rglob("*.py"):
-        directories = path.relative_to(root).parts[:-1]
-        if EXCLUDED_DIRECTORIES.isdisjoint(directories) and not any(
-            d.startswith("config-") for d in directories
-        ):
-            files.append(path)
-    if not files:
-        raise DataError(_no_library(root))
+    files: list[Path] = []
+    for directory, names, file_names in os.walk(root):
+        # In place, so that site-packages is not walked; `config-*` holds build settings.
+        names[:] = [
+            name for name in names if name not in EXCLUDED_DIRECTORIES and not name.startswith("config-")
+        ]
+        files += [Path(directory, name) for name in file_names if name.endswith(".py")]
     return sorted(files, key=lambda path: path.relative_to(root).parts)
 
 

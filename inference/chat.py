@@ -151,7 +151,7 @@ class ChatModel:
         kind = "answers" if self.answers_messages else "pretrained only: continues text"
         precision = str(self.engine.dtype).removeprefix("torch.")
         return (
-            f"{self._name} ({kind}; {num_parameters / 1e6:,.1f} million parameters, context "
+            f"{self._name} ({kind}; {num_parameters:,} parameters, context "
             f"{self.engine.context} tokens, {precision} on {self.engine.device})"
         )
 

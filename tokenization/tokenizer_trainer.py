@@ -4,6 +4,7 @@ import heapq
 import io
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -58,6 +59,9 @@ little. It is fixed, because a corpus should give one vocabulary on every machin
 
 ESCAPES = str.maketrans({c: repr(c)[1:-1] for c in "\\\t\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"})
 """For the .vocab file: what `str.splitlines` or a reader of columns would take for an end, and the backslash."""
+
+UNSEEN_SCORE = -100.0
+"""Below every logarithm of a share of a corpus, and still a number in JSON. Arbitrary."""
 
 SAMPLE_SEED = 0
 QUIET = 2
@@ -219,6 +223,12 @@ class TokenizerTrainer:
         while True:
             model = canonical_model(self._train(sample, size, origin), round_score=self._round_score)
             parsed = parse_model(model)
+            # SentencePiece stops at the coverage even before characters that are required.
+            if missing := set(self._required_characters()) - {piece.text for piece in parsed.pieces}:
+                raise DataError(
+                    f"{origin}: too few different characters for a {self.model_type} vocabulary (no pieces for "
+                    f"{''.join(sorted(missing))!r}); add text, or set tokenizer.model_type to bpe"
+                )
             if len(parsed.pieces) == size:
                 break
             assert len(parsed.pieces) < size
@@ -290,6 +300,8 @@ class TokenizerTrainer:
         return "".join(sorted({SPACE_SYMBOL, *"".join(names)}))
 
     def _round_score(self, score: float) -> float:
+        if math.isinf(score):  # a character model's logarithm of zero, for a required character
+            return UNSEEN_SCORE
         return round(score / SCORE_QUANTUM) * SCORE_QUANTUM if self.model_type == "unigram" else score
 
 

@@ -51,6 +51,7 @@ def test_every_number_has_a_unit_and_a_range(section: type[Config], name: str) -
         ({"hidden_size": 250, "num_attention_heads": 4}, "hidden_size 250 is not divisible by num_attention_heads 4"),
         ({"num_attention_heads": 4, "num_kv_heads": 3}, "num_attention_heads 4 is not divisible by num_kv_heads 3"),
         ({"head_dim": 33}, "even number of features a head, found 33"),
+        ({"use_qk_norm": False, "num_attention_heads": 3, "head_dim": 32}, "Llama loads only where hidden_size 256"),
         ({"use_swiglu": False}, "all true .* or all false"),
         ({"use_bias": True}, "use_bias and use_qk_norm exclude each other"),
         (

@@ -1,16 +1,22 @@
 """The standard library as corpus and as questions."""
 
+import hashlib
 import inspect
+import json
+import os
+import subprocess
 import sys
 import sysconfig
 import textwrap
 import time
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from core.errors import DataError
+from data_processing import default_corpus
 from data_processing.default_corpus import (
     MAX_ANSWER_CHARACTERS,
     documents,
@@ -115,11 +121,24 @@ def test_no_question_comes_twice_and_every_answer_is_usable(records: list[dict[s
             compile(code, record["topic"], "exec", dont_inherit=True)
 
 
-def test_documents_and_records_are_the_same_every_time(
+def digest(documents: Iterable[Document], records: Iterable[dict[str, str]]) -> str:
+    values = [[document.id for document in documents], list(records)]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def test_another_process_with_other_hashes_finds_the_same(
     corpus: dict[str, Document], records: list[dict[str, str]]
 ):
-    assert [document.id for document in corpus.values()] == [document.id for document in documents()]
-    assert list(instruction_records()) == records
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r});"
+        "from test_default_corpus import *; print(digest(documents(), instruction_records()))"
+    )
+    root = Path(default_corpus.__file__).parent.parent
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == digest(corpus.values(), records)
 
 
 def test_a_machine_without_library_files_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

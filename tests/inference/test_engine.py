@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import SHAPES, VOCABULARY, prompt_of, tiny_model
 
 import inference.engine
 from core.errors import DataError
@@ -14,6 +13,7 @@ from inference.engine import Completion, Engine
 from inference.sampling import SamplingSettings
 from models.kv_cache import KVCache
 from models.transformer_lm import TransformerLM
+from tests.inference.tiny_models import SHAPES, VOCABULARY, prompt_of, tiny_model
 
 GREEDY = SamplingSettings(temperature=0.0, max_tokens=12)
 RAGGED = [prompt_of(length, seed=length) for length in (3, 9, 9, 4, 20, 9, 7)]

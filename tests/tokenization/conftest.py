@@ -1,33 +1,15 @@
-"""Tokenizers of each type, trained on one small corpus that has code, several scripts and odd characters."""
+"""Tokenizers of each type, trained on the corpus of hostile_text."""
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.tokenization.hostile_text import corpus
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
 
 SIZES = {"bpe": 900, "unigram": 700, "char": 460, "word": 500}
-
-FRAGMENTS = (
-    *["the", "of", "and", "iron", "furnace", "furnaces", "heat", "heated", "heating", "smith", "hammer", "bloom", "aab", "abab", "aaaa"],
-    *["def", "return", "self.value", "==", "!=", "(x)", "[0]", "->", "None:", "import", "os.path", "#", "---", "'''", "1", "22", "2026", "3.14"],
-    *["Привет", "мир", "добрый", "день"],
-    *["日本語", "カタカナ", "こんにちは", "東京"],
-    *["العربية", "हिन्दी", "한국어", "é", "naïve", "👩\u200d👩\u200d👧", "🏽"],
-)
-SEPARATORS = (" ",) * 8 + ("\n", "\n\n", "\n    ", "\n        ", ", ", ". ", "\t", "  ", "")
-
-
-def corpus(seed: int = 0, num_texts: int = 120) -> list[str]:
-    """Texts of random fragments; every seed gives others."""
-    draw = random.Random(seed)
-    return [
-        "".join(draw.choice(FRAGMENTS) + draw.choice(SEPARATORS) for _ in range(draw.randint(20, 200)))
-        for _ in range(num_texts)
-    ]
 
 
 @pytest.fixture(scope="session")

@@ -111,3 +111,21 @@ def many_texts(number: int, seed: int) -> list[str]:
         return "".join(draw.choices(ALPHABET, k=draw.randint(1, 4))) * draw.randint(1, 60)
 
     return HAND_PICKED + [text() for _ in range(number - len(HAND_PICKED))]
+
+
+FRAGMENTS = (
+    *"the of and iron furnace furnaces heat heated heating smith hammer bloom aab abab aaaa".split(),  # noqa: SIM905
+    *"def return self.value == != (x) [0] -> None: import os.path # --- ''' 1 22 2026 3.14".split(),  # noqa: SIM905
+    *"Привет мир добрый день 日本語 カタカナ こんにちは 東京 العربية हिन्दी 한국어 é naïve".split(),  # noqa: SIM905
+    *("👩‍👩‍👧", "🏽"),
+)
+SEPARATORS = (" ",) * 8 + ("\n", "\n\n", "\n    ", "\n        ", ", ", ". ", "\t", "  ", "")
+
+
+def corpus(seed: int = 0, num_texts: int = 120) -> list[str]:
+    """Texts with code, several scripts and odd characters; every seed gives others."""
+    draw = random.Random(seed)
+    return [
+        "".join(draw.choice(FRAGMENTS) + draw.choice(SEPARATORS) for _ in range(draw.randint(20, 200)))
+        for _ in range(num_texts)
+    ]

@@ -2,11 +2,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile_text import HAND_PICKED, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import DataError
+from tests.tokenization.hostile_text import HAND_PICKED, texts
 from tokenization.chat_template import render_chat
 from tokenization.special_tokens import SPECIAL_TOKENS
 from tokenization.tokenizer import Tokenizer

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
-from hostile_text import HAND_PICKED, many_texts, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokenization.tokenizer as tokenizer_module
 from core.errors import ConfigError, CorruptArtifactError, DataError
+from tests.tokenization.hostile_text import HAND_PICKED, many_texts, texts
 from tokenization import model_file
 from tokenization.special_tokens import BYTE_TOKENS, SPECIAL_TOKENS
 from tokenization.tokenizer import StreamDecoder, Tokenizer
@@ -230,14 +230,14 @@ def test_the_fingerprint_changes_with_a_piece_a_score_and_a_setting(bpe: Tokeniz
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / 'none.model'}: no such tokenizer")):
         Tokenizer.from_file(tmp_path / "none.model")
-    with pytest.raises(ConfigError, match="holds no .model file; expected tokenizer.model"):
+    with pytest.raises(ConfigError, match=r"holds no \.model file; expected tokenizer\.model"):
         Tokenizer.from_file(tmp_path)
 
 
 def test_a_directory_with_two_other_models_is_not_guessed_about(bpe_directory: Path, tmp_path: Path) -> None:
     for name in ("one.model", "two.model"):
         shutil.copy(bpe_directory / "tokenizer.model", tmp_path / name)
-    with pytest.raises(ConfigError, match="holds 2 .model files"):
+    with pytest.raises(ConfigError, match=r"holds 2 \.model files"):
         Tokenizer.from_file(tmp_path)
     (tmp_path / "two.model").unlink()
     assert Tokenizer.from_file(tmp_path).vocab_size > 0

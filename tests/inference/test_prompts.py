@@ -1,0 +1,71 @@
+"""Prompt files, line by line, and the lines that are written for replies."""
+
+import json
+
+import pytest
+
+from core.errors import DataError
+from inference.chat import Reply
+from inference.prompts import PromptRecord, read_prompts, reply_line
+
+MESSAGES = [{"role": "user", "content": "iron?"}]
+
+
+def read(text: str | bytes, *, is_jsonl: bool = False, as_messages: bool = False) -> list[PromptRecord]:
+    lines = (text if isinstance(text, bytes) else text.encode()).splitlines(keepends=True)
+    return list(read_prompts(lines, name="p", is_jsonl=is_jsonl, as_messages=as_messages))
+
+
+def test_a_line_of_text_is_a_prompt_as_it_stands() -> None:
+    records = read('\ufefffirst \r\n\n   \n  {"second": é')
+    assert [(r.prompt, r.place) for r in records] == [("first ", "p:1"), ('  {"second": é', "p:4")]
+
+
+def test_records_hold_a_prompt_or_messages_and_whatever_else() -> None:
+    lines = [{"prompt": "iron", "id": 7}, {"messages": MESSAGES}]
+    records = read("\n".join(map(json.dumps, lines)), is_jsonl=True)
+    assert [r.prompt for r in records] == ["iron", MESSAGES]
+    assert [r.record for r in records] == lines
+
+
+def test_texts_can_be_asked_as_messages() -> None:
+    assert [r.prompt for r in read("iron?", as_messages=True)] == [MESSAGES]
+    records = read(
+        json.dumps({"messages": MESSAGES}) + '\n{"prompt": "iron?"}', is_jsonl=True, as_messages=True
+    )
+    assert [r.prompt for r in records] == [MESSAGES, MESSAGES]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"prompt": "a"', "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ('["a"]', "expected an object with either .*, found list"),
+        ('{"text": "a"}', r"expected an object .* found the keys \['text'\]"),
+        ('{"prompt": "a", "messages": []}', "expected an object .* found prompt and messages"),
+        ('{"prompt": 3}', "'prompt' is of type int, expected str"),
+        ('{"messages": "a"}', "'messages' is of type str, expected list"),
+        (b'{"prompt": "\xff"}', r"not UTF-8 \(invalid start byte at byte 12 of the line\)"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_bad_record_is_named_by_file_and_line(line: str | bytes, reason: str) -> None:
+    line = line if isinstance(line, bytes) else line.encode()
+    with pytest.raises(DataError, match=f"^p:3: {reason}"):
+        read(b'{"prompt": "fine"}\n\n' + line, is_jsonl=True)
+
+
+def test_a_reply_in_text_is_one_line_from_which_it_can_be_read_back() -> None:
+    text = "a\nb\\n\r\n\\"
+    line = reply_line(PromptRecord("p", "p:1", {}), Reply(text, "stop", 3), is_jsonl=False)
+    assert line == "a\\nb\\\\n\\r\\n\\\\\n"
+    assert line[:-1].encode().decode("unicode_escape") == text
+
+
+def test_a_reply_as_a_record_keeps_what_the_prompt_had() -> None:
+    record = PromptRecord("iron", "p:1", {"prompt": "iron", "id": 7})
+    line = reply_line(record, Reply("é\n", "length", 3), is_jsonl=True)
+    assert line.endswith("\n") and line.count("\n") == 1
+    expected = {"prompt": "iron", "id": 7, "reply": "é\n", "finish_reason": "length", "num_tokens": 3}
+    assert json.loads(line) == expected

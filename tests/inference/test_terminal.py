@@ -1,0 +1,202 @@
+"""The conversation in a terminal, with lines and Ctrl-C from a script."""
+
+import io
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from core.errors import DataError, Preempted
+from inference.chat import ChatModel
+from inference.command_line import NAMES
+from inference.terminal import COMMANDS, TerminalChat, line_reader
+from tests.inference.tiny_models import tiny_model
+from tokenization.tokenizer import Tokenizer
+
+GREEDY = {"temperature": 0.0, "max_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def chat_model(small_tokenizer: Tokenizer) -> ChatModel:
+    return ChatModel(tiny_model(max_position_embeddings=128), small_tokenizer)
+
+
+class Screen(io.StringIO):
+    """Where answers go; it can raise at the n-th write, as Ctrl-C would, and say that it is a terminal."""
+
+    def __init__(self, *, interrupt_at: int | None = None, terminal: bool = False) -> None:
+        super().__init__()
+        self.remaining = interrupt_at
+        self.terminal = terminal
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if self.remaining is not None:
+            self.remaining -= 1
+            if self.remaining == 0:
+                raise KeyboardInterrupt
+        return written
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def reader(lines: Sequence[str | BaseException]) -> Callable[[], str]:
+    """Reads these lines; an exception among them is raised; EOFError at the end."""
+    rest = iter(lines)
+
+    def read() -> str:
+        line = next(rest, EOFError())
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    return read
+
+
+def talk(
+    chat_model: ChatModel,
+    *lines: str | BaseException,
+    screen: Screen | None = None,
+    system: str | None = None,
+) -> tuple[str, str, TerminalChat]:
+    output, notes = screen or Screen(), io.StringIO()
+    chat = TerminalChat(chat_model, dict(GREEDY), system=system, output=output, notes=notes)  # type: ignore[arg-type]
+    chat.run(reader(lines))
+    return output.getvalue(), notes.getvalue(), chat
+
+
+def test_answers_go_to_the_output_and_the_conversation_is_kept(chat_model: ChatModel) -> None:
+    output, _, chat = talk(chat_model, "iron?\n", "\n", "coal?\n")
+    first = chat_model.chat([{"role": "user", "content": "iron?"}], **GREEDY)
+    second = chat_model.chat(
+        [
+            {"role": "user", "content": "iron?"},
+            {"role": "assistant", "content": first},
+            {"role": "user", "content": "coal?"},
+        ],
+        **GREEDY,
+    )
+    assert output == f"{first}\n{second}\n"
+    assert len(chat.conversation.messages) == 4
+
+
+def test_an_answer_that_was_cut_off_is_said_to_be(chat_model: ChatModel) -> None:
+    _, notes, _ = talk(chat_model, "iron?")
+    assert notes == "(cut off: max_tokens is 4, or the context is full)\n"
+
+
+def test_exit_leaves_and_what_follows_is_not_read(chat_model: ChatModel) -> None:
+    output, _, _ = talk(chat_model, "/exit", "iron?")
+    assert output == ""
+
+
+def test_settings_change_by_both_spellings_and_are_used(chat_model: ChatModel) -> None:
+    _, notes, chat = talk(
+        chat_model, "/set max-tokens 2", "/temperature 1.5", "/top_p 0.5", "/top-p off", "/seed 3", "iron?"
+    )
+    assert chat.sampling == {"temperature": 1.5, "max_tokens": 2, "top_p": None, "seed": 3}
+    assert "(max-tokens is 2)\n" in notes and "max_tokens is 2," in notes
+
+
+def test_reset_forgets_the_conversation_and_system_begins_anew(chat_model: ChatModel) -> None:
+    _, notes, chat = talk(chat_model, "iron?", "/reset", system="Be short.")
+    assert chat.conversation.messages == [{"role": "system", "content": "Be short."}]
+    assert "the conversation is forgotten" in notes
+    _, notes, chat = talk(chat_model, "iron?", "/system Be  long.", "/reset")
+    assert chat.conversation.messages == [{"role": "system", "content": "Be  long."}]
+    _, notes, chat = talk(chat_model, "/system", system="Be short.")
+    assert chat.conversation.messages == [] and "without a system message" in notes
+
+
+def test_help_names_every_command_and_setting_with_its_value(chat_model: ChatModel) -> None:
+    _, notes, _ = talk(chat_model, "/help")
+    assert all(command in notes for command in COMMANDS)
+    assert all(f"{name} " in notes for name in NAMES)
+    assert "temperature 0.0" in notes and "max_tokens 4" in notes and "top_p None" in notes
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("/temprature 3", r"error[E001]: /temprature: no such command; did you mean '/temperature'? (/help"),
+        ("/quit", "error[E001]: /quit: no such command"),
+        ("/set", "error[E001]: expected a setting and a value"),
+        ("/seed", "error[E001]: expected a setting and a value"),
+        ("/set seed", "error[E001]: expected a setting and a value"),
+        ("/set heat 3", "error[E010]: unknown setting 'heat'"),
+        ("/set stop_ids [3]", "error[E010]: unknown setting 'stop_ids'"),
+        ("/top_k 0", "error[E010]: top_k: Input should be greater than or equal to 1, found 0"),
+        ("/temperature hot", 'error[E010]: temperature: Input should be a valid number, found "hot"'),
+        ("é" * 200, "error[E020]: the prompt is 404 tokens long"),
+        ("\ud800", "error[E020]: the text"),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_a_mistake_is_reported_and_the_conversation_goes_on(
+    chat_model: ChatModel, line: str, reason: str
+) -> None:
+    output, notes, chat = talk(chat_model, line, "iron?")
+    assert notes.startswith(reason)
+    assert output == talk(chat_model, "iron?")[0]
+    assert chat.sampling == GREEDY
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(chat_model: ChatModel) -> None:
+    whole, _, _ = talk(chat_model, "iron?")
+    screen = Screen(interrupt_at=2)
+    output, notes, chat = talk(chat_model, "iron?", "/max_tokens 2", screen=screen)
+    assert whole.startswith(output) and 0 < len(output) < len(whole)
+    assert "(stopped; Ctrl-D or /exit leaves)" in notes
+    assert chat.conversation.messages[-1] == {"role": "assistant", "content": output}
+    assert chat.sampling["max_tokens"] == 2
+
+
+def test_ctrl_c_while_nothing_is_said_says_how_to_leave(chat_model: ChatModel) -> None:
+    output, notes, _ = talk(chat_model, KeyboardInterrupt(), "iron?")
+    assert "Ctrl-D or /exit leaves" in notes
+    assert output
+
+
+def test_a_request_to_end_the_process_is_not_taken_for_a_mistake(chat_model: ChatModel) -> None:
+    with pytest.raises(Preempted):
+        talk(chat_model, Preempted("SIGTERM"))
+
+
+def test_one_question_raises_its_errors(chat_model: ChatModel) -> None:
+    chat = TerminalChat(chat_model, {}, output=Screen(), notes=io.StringIO())
+    with pytest.raises(DataError, match="prompt is 404 tokens long"):
+        chat.answer("é" * 200)
+
+
+def test_escape_sequences_do_not_reach_a_terminal_but_do_reach_a_file(
+    chat_model: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "a\x1b[2J\x07\tb\nc\x7f"
+    for terminal, expected in [(True, "a␛[2J␇\tb\nc␡\n"), (False, text + "\n")]:
+        screen = Screen(terminal=terminal)
+        chat = TerminalChat(chat_model, {}, output=screen, notes=io.StringIO())
+        monkeypatch.setattr(chat.conversation, "ask", lambda *_a, **_m: Answered(text))
+        chat.answer("iron?")
+        assert screen.getvalue() == expected
+
+
+class Answered:
+    """A stream of one piece."""
+
+    finish_reason = "stop"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter([self.text])
+
+    def close(self) -> None:
+        pass
+
+
+def test_lines_of_a_pipe_are_read_to_its_end() -> None:
+    read = line_reader(io.StringIO("a\n\nb"))
+    assert [read(), read(), read()] == ["a\n", "\n", "b"]
+    with pytest.raises(EOFError):
+        read()

@@ -1,0 +1,254 @@
+"""The whole line in one process, on own files: what comes out, what is said, what is refused."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import ConfigError, DataError, DeviceError, DiskError, MismatchError, StaleArtifactError
+from core.stage import Selection
+from core.training_config import PipelineConfig, load_config
+from pipeline.closing_page import closing_page
+from pipeline.plan_page import plan_page
+from pipeline.run import TrainedLine, dry_run, plan_line, train_llm_from_scratch, tune_pretrained_model
+from tests.line_kit import settings, write_inputs
+
+STAGES = ["collect", "tokenizer", "dataset", "pretrain", "instructions", "finetune", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedLine]:
+    """A finished run; tests that change something make their own."""
+    root = tmp_path_factory.mktemp("line")
+    write_inputs(root)
+    return root, train_llm_from_scratch(settings(root))
+
+
+def manifest(result: TrainedLine, stage: str) -> dict[str, Any]:
+    return json.loads((result.artifacts[stage].directory / "MANIFEST.json").read_text())
+
+
+def test_every_stage_leaves_an_artifact_with_its_settings(trained: tuple[Path, TrainedLine]) -> None:
+    root, result = trained
+    assert list(result.artifacts) == STAGES
+    for stage in STAGES:
+        recorded = manifest(result, stage)
+        assert recorded["status"] == "complete"
+        assert PipelineConfig.from_dict(recorded["config"]) == result.config
+    assert PipelineConfig.from_dict(json.loads((root / "run" / "config.json").read_text())) == result.config
+
+
+def test_every_document_is_accounted_for(trained: tuple[Path, TrainedLine]) -> None:
+    collected = trained[1].artifacts["collect"].metrics
+    assert collected["documents_in"] == collected["kept"] + sum(collected["dropped"].values()) == 72
+    splits = trained[1].artifacts["dataset"].metrics["splits"]
+    assert sum(split["documents"] for split in splits.values()) == collected["kept"]
+
+
+def test_training_lowers_the_loss(trained: tuple[Path, TrainedLine]) -> None:
+    for stage in ("pretrain", "finetune"):
+        metrics = trained[1].artifacts[stage].metrics
+        assert metrics["final_validation"]["validation/loss"] < metrics["initial_validation"]["validation/loss"]
+
+
+def test_the_result_generates_and_chats(trained: tuple[Path, TrainedLine]) -> None:
+    result = trained[1]
+    one = result.generate("The furnace", max_tokens=8, temperature=0.7, top_p=0.9, top_k=20, seed=1)
+    assert one == result.generate("The furnace", max_tokens=8, temperature=0.7, top_p=0.9, top_k=20, seed=1)
+    assert isinstance(result.chat([{"role": "user", "content": "What is number 1?"}], max_tokens=8), str)
+
+
+def test_the_closing_page_names_places_numbers_answers_and_next_steps(trained: tuple[Path, TrainedLine]) -> None:
+    root, result = trained
+    page = closing_page(result, "python scripts/train_llm_from_scratch.py")
+    for expected in (
+        str(root / "run" / "finetune"),
+        "72 in = ",
+        "bits per byte",
+        "question     What is number",
+        "true answer",
+        f"python scripts/chat.py {root / 'run'}",
+        "--plan",
+        "first sentence right",
+    ):
+        assert expected in page
+
+
+def test_a_second_call_reuses_everything(trained: tuple[Path, TrainedLine]) -> None:
+    root, result = trained
+    actions: list[str] = []
+    again = train_llm_from_scratch(settings(root), announce=lambda decision: actions.append(decision.action))
+    assert actions == ["reuse"] * len(STAGES)
+    assert again.artifacts == result.artifacts
+
+
+def test_the_plan_names_what_a_change_makes_stale(trained: tuple[Path, TrainedLine]) -> None:
+    root, _ = trained
+    config = PipelineConfig.from_dict(settings(root, data={"min_text_length": 60}))
+    page = plan_page(config, *plan_line(config))
+    assert "data.min_text_length: was 50, now 60" in page
+    assert "blocked" in page
+    assert "parameters" in page
+    assert "30 steps = 7,680 tokens" in page
+    with pytest.raises(StaleArtifactError, match=r"pretrain at .* --rebuild pretrain"):
+        train_llm_from_scratch(config)
+
+
+def test_a_changed_raw_file_is_named_in_the_plan(trained: tuple[Path, TrainedLine]) -> None:
+    root, _ = trained
+    extra = root / "raw" / "extra.txt"
+    extra.write_text("One more document about slow fires and the making of iron.\n")
+    config = PipelineConfig.from_dict(settings(root))
+    reasons = plan_line(config)[0][0].reasons
+    extra.unlink()
+    assert any("extra.txt" in reason for reason in reasons)
+    assert plan_line(config)[0][0].action == "reuse"
+
+
+def test_runtime_settings_make_nothing_stale(trained: tuple[Path, TrainedLine]) -> None:
+    root, _ = trained
+    changes = {"training": {"save_steps": 7, "device": "cpu", "logging_steps": 3}, "data": {"num_workers": 1}}
+    decisions, _ = plan_line(PipelineConfig.from_dict(settings(root, **changes)))
+    assert {d.action for d in decisions} == {"reuse"}
+
+
+def test_a_dry_run_trains_one_step_of_each_and_leaves_nothing(
+    trained: tuple[Path, TrainedLine], tmp_path: Path
+) -> None:
+    root, _ = trained
+    fresh = PipelineConfig.from_dict(settings(root, run={"dir": str(tmp_path / "never")}))
+    result = dry_run(fresh)
+    assert result.artifacts["pretrain"].metrics["num_steps"] == 1
+    assert result.artifacts["finetune"].metrics["num_steps"] == 1
+    assert not (tmp_path / "never").exists()
+    assert not result.artifacts["pretrain"].directory.exists()
+
+
+def test_sources_from_python_replace_the_directory(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    sources = {
+        "directory": tmp_path / "raw" / "deep",
+        "files": [tmp_path / "raw" / "00.txt"],
+        "texts": ["A text that was handed in from Python, long enough to be kept by the cleaner."],
+    }
+    result = train_llm_from_scratch(
+        settings(tmp_path, data={"corpus": "auto", "raw_dir": "nowhere"}),
+        sources,
+        selection=Selection(until="collect"),
+    )
+    lines = (result.artifacts["collect"].directory / "collected_texts.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    assert result.artifacts["collect"].metrics["documents_in"] == 4
+    with pytest.raises(DataError, match="no model was trained"):
+        result.generate("x")
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ({"text": ["x"]}, r"unknown key 'text'; did you mean 'texts'\?"),
+        ({}, "empty; give at least one of"),
+        ({"texts": "one string"}, "must be a list of strings"),
+    ],
+)
+def test_sources_that_make_no_sense_are_refused(sources: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train_llm_from_scratch({}, sources)
+
+
+def test_without_instruction_data_the_line_ends_after_pretraining_and_says_so(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path)
+    values = settings(tmp_path, training={"total_steps": 2})
+    del values["instruction"]["data"]
+    said = {}
+    result = train_llm_from_scratch(values, announce=lambda d: said.update({d.stage: d}))
+    assert list(result.artifacts) == ["collect", "tokenizer", "dataset", "pretrain", "evaluate"]
+    assert said["instructions"].action == "skipped"
+    assert "no instruction data: data/instruction_data.jsonl does not exist" in said["instructions"].reasons[0]
+    assert "let it continue" in closing_page(result, "python x")
+    assert result.generate("The", max_tokens=2) is not None
+
+
+def test_a_single_document_trains_without_validation(tmp_path: Path) -> None:
+    values = settings(tmp_path, training={"total_steps": 2}, tokenizer={"shrink_to_fit": True})
+    values["instruction"]["data"] = "data/instruction_data.jsonl"
+    text = "The smith draws the bloom from the fire and strikes it while it is hot and bright. " * 30
+    result = train_llm_from_scratch(values, {"texts": [text]})
+    assert result.artifacts["pretrain"].metrics["final_validation"] is None
+
+
+def test_an_empty_raw_directory_means_the_default_corpus_and_is_said(tmp_path: Path, caplog, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.INFO):
+        result = train_llm_from_scratch(
+            {"run": {"dir": "run"}, "data": {"corpus": "auto", "raw_dir": "raw"}},
+            selection=Selection(until="collect"),
+        )
+    assert "holds no files: training on the standard library of this Python instead" in caplog.text
+    assert result.artifacts["collect"].metrics["kept"] > 300
+
+
+def test_a_tokenizer_that_is_there_can_be_used(trained: tuple[Path, TrainedLine], tmp_path: Path) -> None:
+    root, first = trained
+    own = first.artifacts["tokenizer"].directory / "tokenizer.model"
+    result = train_llm_from_scratch(
+        settings(root, run={"dir": str(tmp_path / "run")}, tokenizer={"path": str(own)}),
+        selection=Selection(until="tokenizer"),
+    )
+    assert result.artifacts["tokenizer"].metrics == first.artifacts["tokenizer"].metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"data": {"raw_dir": "/no/such/place"}}, DataError, r"data\.raw_dir='/no/such/place': no such directory"),
+        ({"instruction": {"data": "/no/such.jsonl"}}, DataError, r"instruction\.data='/no/such\.jsonl': no such"),
+        ({"tokenizer": {"path": "/no/such.model"}}, DataError, r"tokenizer\.path='/no/such\.model': no such file"),
+        ({"training": {"device": "cuda:99"}}, DeviceError, "'cuda:99' is not available; available here: .*cpu"),
+        ({"model": {"hidden_size": 65536, "num_layers": 512}}, ConfigError, "parameters; training it needs at least"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    write_inputs(tmp_path)
+    with pytest.raises(error, match=message):
+        train_llm_from_scratch(settings(tmp_path, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    (tmp_path / "run").write_text("")
+    with pytest.raises(DiskError, match="run: File exists"):
+        train_llm_from_scratch(settings(tmp_path))
+
+
+def test_tuning_alone_takes_a_run_and_refuses_a_foreign_tokenizer(
+    trained: tuple[Path, TrainedLine], small_tokenizer_directory: Path, tmp_path: Path
+) -> None:
+    root, first = trained
+    config = PipelineConfig.from_dict(settings(root, run={"dir": str(tmp_path / "tuned")}))
+    pretrained = first.artifacts["pretrain"].directory / "final"
+    with pytest.raises(MismatchError, match="not the tokenizer that"):
+        tune_pretrained_model(
+            config,
+            pretrained_model=pretrained,
+            tokenizer_model=small_tokenizer_directory / "tokenizer.model",
+        )
+    result = tune_pretrained_model(
+        config, pretrained_model=pretrained, tokenizer_model=pretrained / "tokenizer.model"
+    )
+    assert list(result.artifacts) == ["instructions", "finetune"]
+    # The same data, settings and start give the same weights as the line's own tuning.
+    assert result.artifacts["finetune"].fingerprint == first.artifacts["finetune"].fingerprint
+
+
+def test_the_shipped_quickstart_plans(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    decisions, estimate = plan_line(load_config(Path(__file__).parents[2] / "configs" / "quickstart"))
+    assert [d.action for d in decisions] == ["run"] * len(STAGES)
+    assert estimate.num_parameters > 1e6
