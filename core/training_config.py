@@ -419,6 +419,9 @@ class InstructionConfig(OptimizationConfig):
         Path("data/instruction_data.jsonl"),
         description="Instruction records (jsonl or a json array). The standard-library corpus makes its own.",
     )
+    max_records: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="Only this number of records, the first ones; null = all."
+    )
     val_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of records to validate on (0 to 1).")
     long_records: Literal["truncate", "drop"] = Field(
         "truncate",

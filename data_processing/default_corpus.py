@@ -47,6 +47,15 @@ MAX_ANSWER_CHARACTERS = 300
 MIN_ANSWER_CHARACTERS = 20
 MAX_CODE_LINES = 12
 
+WELL_KNOWN_MODULES = (
+    *("builtins", "os", "os.path", "math", "random", "json", "re", "string", "textwrap", "time", "itertools"),
+    *("functools", "collections", "pathlib", "shutil", "glob", "csv", "statistics", "heapq", "bisect", "copy"),
+    *("operator", "datetime", "subprocess", "tempfile", "hashlib", "base64", "logging", "argparse", "dataclasses"),
+    *("contextlib", "io", "sys", "threading", "urllib.parse", "pprint", "fractions", "struct", "zipfile", "inspect"),
+)
+"""Questions about these come first, so that a part of the records is the part a reader knows. Arbitrary: what a
+first book on Python mentions."""
+
 _PUBLIC_NAMES = {"posixpath": "os.path"}
 _UNDOCUMENTED = frozenset({"antigravity", "genericpath", "ntpath", "nturl2path", "opcode", "this"})
 """Modules whose names look public and that Python's documentation does not have."""
@@ -113,14 +122,15 @@ def instruction_records() -> Iterator[dict[str, str]]:
         that all questions about one thing can be kept in one split. `kind` is `purpose` (the first paragraph of the
         docstring, whole sentences up to `MAX_ANSWER_CHARACTERS`), `signature` (how it is called; asked for in one
         of two ways) or `code` (what a function of at most `MAX_CODE_LINES` lines does). No instruction comes twice.
-        The order is the same every time on one interpreter.
+        The order is the same every time on one interpreter, `WELL_KNOWN_MODULES` first.
 
     Raises:
         DataError: this interpreter has no standard library as files.
     """
     seen: set[str] = set()
     reference = _reference([module for _, _, module in _modules()])
-    for entry in itertools.chain.from_iterable(reference.values()):
+    well_known = [reference.pop(name) for name in WELL_KNOWN_MODULES if name in reference]
+    for entry in itertools.chain.from_iterable([*well_known, *reference.values()]):
         for kind, question, answer in _questions(entry):
             if question not in seen:
                 seen.add(question)

@@ -18,7 +18,7 @@ from core.errors import MismatchError
 from inference.engine import Completion, Engine, FinishReason, Stream
 from inference.model_directory import (
     PRETRAINING,
-    check_model_files,
+    find_intact_model,
     find_model,
     newest_run,
     trained_with_tokenizer,
@@ -120,8 +120,7 @@ class ChatModel:
             ConfigError: the model or tokenizer is one that this project cannot represent.
         """
         device_manager = DeviceManager(device)
-        directory = find_model(path)
-        manifest = check_model_files(directory)
+        directory, manifest = find_intact_model(path)
         tokenizer = Tokenizer.from_file(directory)
         fingerprint = trained_with_tokenizer(directory, manifest)
         if fingerprint not in (None, tokenizer.fingerprint):

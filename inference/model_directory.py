@@ -35,20 +35,31 @@ def find_model(path: str | Path) -> Path:
         CorruptArtifactError: there are models, but none is intact; the message says what is wrong with each.
     """
     path = Path(path)
-    if (path / CONFIG_NAME).is_file():
-        return path
+    return path if (path / CONFIG_NAME).is_file() else _first_intact(path)[0]
+
+
+def find_intact_model(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The directory that `find_model` names and its manifest (empty where there is none), its files checked.
+
+    Raises:
+        DataError: as `find_model`.
+        CorruptArtifactError: as `find_model`; or the model directory that was named is damaged.
+    """
+    path = Path(path)
+    return (path, check_model_files(path)) if (path / CONFIG_NAME).is_file() else _first_intact(path)
+
+
+def _first_intact(path: Path) -> tuple[Path, dict[str, Any]]:
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise DataError(f"{path}: expected the directory of a run or of a model, found {found}")
     damaged = []
     for candidate in _candidates(path):
         try:
-            check_model_files(candidate)
+            return candidate, check_model_files(candidate)
         except CorruptArtifactError as error:
             logger.warning("%s; passed over", error)
             damaged.append(str(error))
-        else:
-            return candidate
     if damaged:
         raise CorruptArtifactError(
             f"{path}: none of its models is intact ({'; '.join(damaged)}); restore one from a backup"

@@ -5,6 +5,7 @@ A stage reads the directories of earlier stages and writes its own; what it comp
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def _conversation_rows(
     else:
         conversations = read_conversations(config.instruction.data)
     dataset = build_instruction_dataset(
-        conversations,
+        islice(conversations, config.instruction.max_records),
         tokenizer,
         max_length=context,
         val_split=config.instruction.val_split,
@@ -265,7 +266,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             name="instructions",
             run=prepare_instructions,
             settings=lambda c: (
-                _section("instruction", c.instruction, "data", "val_split", "long_records")
+                _section("instruction", c.instruction, "data", "max_records", "val_split", "long_records")
                 | _section("data", c.data, "seed")
                 | _section("model", c.model, "max_position_embeddings")
             ),
@@ -311,7 +312,7 @@ def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[S
             name="instructions",
             run=lambda config, _inputs, out: _conversation_rows(config, tokenizer, context, out),
             settings=lambda c: (
-                _section("instruction", c.instruction, "data", "val_split", "long_records")
+                _section("instruction", c.instruction, "data", "max_records", "val_split", "long_records")
                 | _section("data", c.data, "seed")
             ),
             sources=given,

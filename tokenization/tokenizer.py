@@ -47,10 +47,10 @@ BLOCK_BOUNDARY = re.compile("(?<=[^ ]) ")
 BLOCK_CHARACTERS = 1 << 20
 """Text is worked on in blocks of about this many characters, which bounds the memory that its chunks take."""
 
-REMEMBERED_CHUNKS = 1 << 18
-REMEMBERED_CHARACTERS = 1 << 22
+REMEMBERED_CHUNKS = 1 << 19
+REMEMBERED_CHARACTERS = 1 << 23
 """Chunks are remembered with their ids, because words repeat and looking one up is several times faster than
-encoding it again; beyond these bounds (about 100 MB) all are forgotten."""
+encoding it again; beyond these bounds (some 150 MB) all are forgotten."""
 
 THREADING_CHARACTERS = 20_000
 """New chunks with less text than this are encoded one by one: starting threads costs 0.1 ms (two cores, 2026)."""
@@ -105,17 +105,16 @@ class Tokenizer:
         self.byte_lengths = np.array([len(text) for text in self._bytes], dtype=np.int32)
         self.byte_lengths.flags.writeable = False
         self._byte_ids = range(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + len(BYTE_TOKENS))
-        self._remembered: dict[str, tuple[int, ...]] = {}
-        self._remembered_characters = 0
-        self._words: dict[str, tuple[int, ...]] | None = None
+        self._words: dict[str, list[int]] | None = None
         self._pattern = CHUNK_PATTERN
         if self.model_type == "word":
             self._pattern = WORD_PATTERN
             self._words = {
-                text.decode(): (token,)
+                text.decode(): [token]
                 for token, (piece, text) in enumerate(zip(parsed.pieces, self._bytes, strict=True))
                 if piece.type == PieceType.NORMAL
             }
+        self._forget()
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
@@ -224,35 +223,35 @@ class Tokenizer:
         # What CHUNK_PATTERN finds, five times faster: a separator in front of each space, but not within a run.
         return text.replace(" ", SEPARATOR + " ").replace(" " + SEPARATOR, " ").split(SEPARATOR)
 
-    def _ids_of_chunks(self, chunks: set[str], num_threads: int | None) -> dict[str, tuple[int, ...]]:
+    def _ids_of_chunks(self, chunks: set[str], num_threads: int | None) -> dict[str, list[int]]:
         """A mapping that has the ids of every chunk, and of others. Another thread may add to it meanwhile."""
         ids_of = self._remembered
         if new := list(chunks.difference(ids_of)):
             ids_of.update(zip(new, self._encode_chunks(new, num_threads), strict=True))
             self._remembered_characters += sum(map(len, new))
         if len(ids_of) > REMEMBERED_CHUNKS or self._remembered_characters > REMEMBERED_CHARACTERS:
-            self._remembered = {}
-            self._remembered_characters = 0
+            self._forget()
         return ids_of
 
-    def _encode_chunks(self, chunks: list[str], num_threads: int | None) -> Iterator[tuple[int, ...]]:
+    def _forget(self) -> None:
+        # A new mapping: another thread may still read the old one. The patterns make U+2581 a chunk of its own,
+        # which is always remembered, because SentencePiece would take it for a space.
+        self._remembered: dict[str, list[int]] = {SPACE_SYMBOL: self._spelled(SPACE_SYMBOL)}
+        self._remembered_characters = 0
+
+    def _encode_chunks(self, chunks: list[str], num_threads: int | None) -> Iterable[list[int]]:
         if self._words is not None:
-            return (self._words.get(chunk) or self._spelled(chunk) for chunk in chunks)
+            return [self._words.get(chunk) or self._spelled(chunk) for chunk in chunks]
         if num_threads is None:
             num_threads = os.cpu_count() or 1
         encode = self._processor.encode
         if num_threads == 1 or sum(map(len, chunks)) < THREADING_CHARACTERS:
-            encoded = (encode(chunk, out_type=int) for chunk in chunks)
-        else:
-            encoded = iter(encode(chunks, out_type=int, num_threads=num_threads))
-        # The patterns make U+2581 a chunk of its own, which SentencePiece would take for a space.
-        return (
-            self._spelled(chunk) if chunk == SPACE_SYMBOL else tuple(ids)
-            for chunk, ids in zip(chunks, encoded, strict=True)
-        )
+            return [encode(chunk, out_type=int) for chunk in chunks]
+        encoded: list[list[int]] = encode(chunks, out_type=int, num_threads=num_threads)
+        return encoded
 
-    def _spelled(self, chunk: str) -> tuple[int, ...]:
-        return tuple(self._byte_ids[byte] for byte in chunk.encode())
+    def _spelled(self, chunk: str) -> list[int]:
+        return [self._byte_ids[byte] for byte in chunk.encode()]
 
 
 class StreamDecoder:

@@ -125,7 +125,7 @@ def test_work_in_blocks_and_forgetting_change_no_id(
     assert [small.encode(text) for text in batch] == expected
     assert small.encode_batch(batch) == expected
     assert small._remembered_characters <= 300
-    assert sum(map(len, small._remembered)) <= 300
+    assert sum(map(len, small._remembered)) <= 301  # and U+2581
 
 
 def test_a_word_that_a_word_model_does_not_know_is_spelled_in_bytes(
