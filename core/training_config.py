@@ -228,7 +228,7 @@ class TokenizerConfig(Config):
     )
     character_coverage: float = Field(
         0.9995,
-        gt=0.5,
+        ge=0.98,
         le=1.0,
         description="Share of the corpus' characters that get pieces of their own; the rest is spelled in bytes.",
     )

@@ -61,8 +61,7 @@ def sample(
         scores = _penalize(scores, previous, settings)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -math.inf)
-    best = scores.amax(dim=-1, keepdim=True)
-    if not bool(torch.isfinite(best).all()):
+    if not bool(torch.isfinite(scores.amax(dim=-1)).all()):
         raise DataError(
             "the model's scores are NaN or infinite (or no token is allowed): its weights are damaged or it diverged "
             "in training; use another checkpoint"
@@ -75,8 +74,7 @@ def sample(
         scores, ids = scores.topk(min(settings.top_k, scores.shape[-1]), dim=-1)
     elif settings.top_p is not None:
         scores, ids = scores.sort(dim=-1, descending=True)
-    # The best score is subtracted first, so that a small temperature makes the others vanish, not the best overflow.
-    probabilities = ((scores - best) / settings.temperature).softmax(dim=-1)
+    probabilities = (scores / settings.temperature).softmax(dim=-1)
     if settings.top_p is not None:
         # Kept as long as those before it do not reach top_p: the first always, and the one that crosses it.
         before = probabilities.cumsum(dim=-1) - probabilities

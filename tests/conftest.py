@@ -4,9 +4,14 @@ import json
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.small_texts import make_documents
+
+# A slow machine is no fault of the code under test.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:

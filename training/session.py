@@ -314,7 +314,7 @@ def _steps_within_budget(
     source: BatchSource,
     dtype: torch.dtype,
 ) -> tuple[int, str]:
-    """Measure steps of a copy of the model, for 2 % of the budget and at least three steps after a first one."""
+    """Measure steps of a copy of the model, for 4 % of the budget and at least four steps after a first one."""
     assert config.time_budget_seconds is not None
     probe = Trainer(
         copy.deepcopy(model),
@@ -327,10 +327,11 @@ def _steps_within_budget(
     batches = source.from_micro_batch(0)
     seconds: list[float] = []
     with torch.random.fork_rng(devices=[]):
-        while len(seconds) < 4 or sum(seconds) < 0.02 * config.time_budget_seconds:
+        while len(seconds) < 5 or sum(seconds) < 0.04 * config.time_budget_seconds:
             step = [next(batches) for _ in range(config.gradient_accumulation_steps)]
             seconds.append(probe.train_step(step).elapsed_seconds)
-    step_seconds = statistics.median(seconds[1:])
+    # The lower quartile, because what else runs on the machine slows down some steps and speeds up none.
+    step_seconds = statistics.quantiles(seconds[1:], n=4)[0]
     # A forward pass costs a third of a step (Kaplan et al. 2020): forward 1, backward 2.
     evaluation = (config.eval_batches or 50) / 3 / config.gradient_accumulation_steps / config.eval_steps
     available = BUDGET_SHARE_FOR_STEPS * config.time_budget_seconds - sum(seconds)

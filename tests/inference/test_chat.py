@@ -358,9 +358,20 @@ def test_a_stopped_answer_is_remembered_as_far_as_it_was_read(
     assert [message["role"] for message in conversation.messages] == ["user", "assistant"] * 2
 
 
-def test_an_answer_of_which_nothing_was_read_is_forgotten_with_its_question(chat_model: ChatModel) -> None:
+def test_an_answer_of_which_nothing_was_read_is_forgotten_with_its_question(
+    chat_model: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     conversation = Conversation(chat_model)
     conversation.ask("iron?").close()
+    assert conversation.messages == []
+
+    def interrupted():  # type: ignore[no-untyped-def]
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat_model.engine, "stream", lambda *_args, **_more: Stream(interrupted()))
+    with pytest.raises(KeyboardInterrupt):
+        next(conversation.ask("iron?"))
     assert conversation.messages == []
 
 

@@ -97,6 +97,16 @@ def test_rows_that_stop_early_do_not_change_the_others() -> None:
     assert engine.generate(RAGGED, GREEDY.replace(stop_ids=stop_ids)) == expected
 
 
+def test_sampled_rows_keep_their_own_numbers_when_others_have_stopped() -> None:
+    engine = Engine(tiny_model())
+    sampled = SamplingSettings(
+        temperature=3.0, top_k=None, seed=2, max_tokens=20, stop_ids=tuple(range(100, 160))
+    )
+    alone = [engine.generate([prompt], sampled, first_row=row)[0] for row, prompt in enumerate(RAGGED)]
+    assert len({len(completion.ids) for completion in alone}) > 3, "rows end at different steps"
+    assert engine.generate(RAGGED, sampled) == alone
+
+
 def test_the_cache_shrinks_when_half_of_the_rows_have_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 

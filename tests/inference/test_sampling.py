@@ -178,16 +178,15 @@ def test_without_a_seed_every_call_draws_anew() -> None:
     assert len(found) > 10
 
 
-def test_the_largest_random_number_still_gives_a_token_that_can_be_chosen() -> None:
-
-    top = torch.full((1,), 1 - 2**-53, dtype=torch.float64)
-    for seed in range(200):
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-53])
+def test_the_ends_of_the_random_numbers_still_give_a_token_that_can_be_chosen(number: float) -> None:
+    for seed in range(100):
         logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(seed)) * 5
-        logits[0, -7:] = -math.inf
+        logits[0, :7] = logits[0, -7:] = -math.inf
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "rand", lambda *_args, **_more: top)
+            patch.setattr(torch, "rand", lambda *_args, **_more: torch.tensor([number], dtype=torch.float64))
             chosen = sample(logits, NO_IDS, settings(), row_generators(0, 1)).item()
-        assert chosen < 33
+        assert 7 <= chosen < 33
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

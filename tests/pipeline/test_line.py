@@ -18,14 +18,6 @@ from tests.line_kit import settings, write_inputs
 STAGES = ["collect", "tokenizer", "dataset", "pretrain", "instructions", "finetune", "evaluate"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedLine]:
-    """A finished run; tests that change something make their own."""
-    root = tmp_path_factory.mktemp("line")
-    write_inputs(root)
-    return root, train_llm_from_scratch(settings(root))
-
-
 def manifest(result: TrainedLine, stage: str) -> dict[str, Any]:
     return json.loads((result.artifacts[stage].directory / "MANIFEST.json").read_text())
 
