@@ -425,7 +425,7 @@ class InstructionConfig(OptimizationConfig):
     val_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of records to validate on (0 to 1).")
     long_records: Literal["truncate", "drop"] = Field(
         "truncate",
-        description="What happens to a conversation longer than the context: cut at the end, or dropped (both counted).",
+        description="A conversation longer than the context is cut at its end, or dropped (both are counted).",
     )
     epochs: float | None = Field(
         None, gt=0.0, le=100_000.0, description="Length of the run, in passes over the records; default 3."

@@ -49,9 +49,41 @@ MAX_CODE_LINES = 12
 
 WELL_KNOWN_MODULES = (
     *("builtins", "os", "os.path", "math", "random", "json", "re", "string", "textwrap", "time", "itertools"),
-    *("functools", "collections", "pathlib", "shutil", "glob", "csv", "statistics", "heapq", "bisect", "copy"),
-    *("operator", "datetime", "subprocess", "tempfile", "hashlib", "base64", "logging", "argparse", "dataclasses"),
-    *("contextlib", "io", "sys", "threading", "urllib.parse", "pprint", "fractions", "struct", "zipfile", "inspect"),
+    *(
+        "functools",
+        "collections",
+        "pathlib",
+        "shutil",
+        "glob",
+        "csv",
+        "statistics",
+        "heapq",
+        "bisect",
+        "copy",
+    ),
+    *(
+        "operator",
+        "datetime",
+        "subprocess",
+        "tempfile",
+        "hashlib",
+        "base64",
+        "logging",
+        "argparse",
+        "dataclasses",
+    ),
+    *(
+        "contextlib",
+        "io",
+        "sys",
+        "threading",
+        "urllib.parse",
+        "pprint",
+        "fractions",
+        "struct",
+        "zipfile",
+        "inspect",
+    ),
 )
 """Questions about these come first, so that a part of the records is the part a reader knows. Arbitrary: what a
 first book on Python mentions."""

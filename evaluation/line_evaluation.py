@@ -125,8 +125,10 @@ def _as_markdown(metrics: dict[str, Any]) -> str:
                 "",
                 f"## {name.replace('_', '-').capitalize()} questions",
                 "",
-                f"{values['num_questions']} questions, first sentence right: "
-                f"{values['right_first_sentence_share']:.1%}, ended by themselves: {values['stopped_share']:.1%}",
+                (
+                    f"{values['num_questions']} questions, first sentence right: "
+                    f"{values['right_first_sentence_share']:.1%}, ended by themselves: {values['stopped_share']:.1%}"
+                ),
                 "",
             ]
             for answer in values["answers"]:

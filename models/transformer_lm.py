@@ -55,10 +55,10 @@ class TransformerLM(nn.Module):
         num_tokens, size = vocabulary_of(config), config.hidden_size
         self.config = config
         self.gradient_checkpointing = False
-        self.embedding = nn.Embedding(num_tokens, size)
+        self.embedding = _embedding(num_tokens, size)
         self.position_embedding: nn.Embedding | None = None
         if not config.use_rope_embeddings:
-            self.position_embedding = nn.Embedding(config.max_position_embeddings, size)
+            self.position_embedding = _embedding(config.max_position_embeddings, size)
         # Only GPT-2 drops embeddings; the modern shapes drop what blocks add to the residual stream.
         self.embedding_dropout = _dropout(config.dropout if config.architecture == "gpt2" else 0.0)
         self.blocks = nn.ModuleList(Block(config, layer=layer) for layer in range(config.num_layers))
@@ -151,6 +151,14 @@ def create_model_from_config(config: ModelConfig, *, seed: int | None = None) ->
     model.to_empty(device="cpu")
     initialize_weights(model, config, seed=torch.initial_seed() if seed is None else seed)
     return model
+
+
+def _embedding(num_rows: int, size: int) -> nn.Embedding:
+    # Weights are set elsewhere; the constructor would draw them, which on the meta device imports torch._dynamo (1 s).
+    embedding: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        torch.empty(num_rows, size), freeze=False
+    )
+    return embedding
 
 
 def _dropout(share: float) -> nn.Module:

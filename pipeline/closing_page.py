@@ -69,8 +69,10 @@ def _training(title: str, metrics: Mapping[str, Any]) -> str:
         return ""
     lines = [
         _heading(title),
-        f"  {metrics['num_steps']:,} steps, {metrics['num_tokens']:,} tokens, {metrics['elapsed_seconds']:,.0f} s "
-        "in the last process",
+        (
+            f"  {metrics['num_steps']:,} steps, {metrics['num_tokens']:,} tokens, {metrics['elapsed_seconds']:,.0f} s "
+            "in the last process"
+        ),
     ]
     before, after = metrics["initial_validation"], metrics["final_validation"]
     if before and after:
@@ -128,7 +130,7 @@ def _next_steps(result: TrainedLine, command: str) -> str:
         "  your own data      put files into data/datasets/raw, or:",
         "                     python scripts/train_llm_from_scratch.py --data DIR run.name=mine",
         '  your own answers   data/instruction_data.jsonl with one {"instruction": …, "response": …} a line, or:',
-        "                     python scripts/train_llm_from_scratch.py --data DIR --instruction-data FILE run.name=mine",
+        "                     the same command with --instruction-data FILE",
     ]
     return "\n".join(lines)
 

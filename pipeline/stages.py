@@ -18,8 +18,8 @@ from data_processing import default_corpus
 from data_processing.conversations import Conversation, read_conversations, to_conversation
 from data_processing.data_collector import DataCollector
 from data_processing.dataset_builder import DatasetBuilder
-from data_processing.instruction_dataset import build_instruction_dataset
 from data_processing.document import Dropped
+from data_processing.instruction_dataset import build_instruction_dataset
 from data_processing.text_cleaner import TextCleaner
 from data_processing.token_dataset import TokenDataset, save_dataset
 from data_processing.token_rows import TokenRows

@@ -13,6 +13,7 @@ from tests.small_texts import make_documents
 hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
 
+
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A jsonl corpus of 300 documents."""

@@ -25,12 +25,15 @@ def write_inputs(root: Path) -> None:
     for index, text in enumerate(make_documents(60, seed=5)):
         (raw / f"{index:02}.txt").write_text(text, encoding="utf-8")
     (raw / "deep" / "notes.md").write_text("# Notes\n\n" + make_documents(1, seed=6)[0], encoding="utf-8")
-    (raw / "deep" / "code.py").write_text('def smelt(ore):\n    """Turn ore into a bloom."""\n    return ore * 2\n' * 3)
+    (raw / "deep" / "code.py").write_text(
+        'def smelt(ore):\n    """Turn ore into a bloom."""\n    return ore * 2\n' * 3
+    )
     lines = [json.dumps({"text": text}) for text in make_documents(10, seed=7)]
     (raw / "more.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     generator = random.Random(8)
     records = [
-        {"instruction": f"What is number {index}?", "response": make_text(generator, 1)} for index in range(60)
+        {"instruction": f"What is number {index}?", "response": make_text(generator, 1)}
+        for index in range(60)
     ]
     (root / "instructions.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n", encoding="utf-8")
 
@@ -93,7 +96,13 @@ def environment() -> dict[str, str]:
 def run_script(*arguments: object, cwd: Path, **options: Any) -> "subprocess.CompletedProcess[str]":
     """Run the training script to its end."""
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=cwd, env=environment(), check=False, **options
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment(),
+        check=False,
+        **options,
     )
 
 

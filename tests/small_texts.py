@@ -2,10 +2,49 @@
 
 import random
 
-WORDS = (
-    "the a ore iron furnace coal air charcoal bloom slag hammer smith fire heat draws melts makes strikes holds "
-    "iron is was hot red bright slow and or of with under over in on water stone clay smoke morning night worker"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "ore",
+    "iron",
+    "furnace",
+    "coal",
+    "air",
+    "charcoal",
+    "bloom",
+    "slag",
+    "hammer",
+    "smith",
+    "fire",
+    "heat",
+    "draws",
+    "melts",
+    "makes",
+    "strikes",
+    "holds",
+    "iron",
+    "is",
+    "was",
+    "hot",
+    "red",
+    "bright",
+    "slow",
+    "and",
+    "or",
+    "of",
+    "with",
+    "under",
+    "over",
+    "in",
+    "on",
+    "water",
+    "stone",
+    "clay",
+    "smoke",
+    "morning",
+    "night",
+    "worker",
+]
 
 
 def make_text(generator: random.Random, num_sentences: int) -> str:
@@ -21,5 +60,6 @@ def make_documents(number: int, seed: int = 0) -> list[str]:
     """Different documents of 5 to 20 sentences."""
     generator = random.Random(seed)
     return [
-        f"Report {index}.\n\n" + make_text(generator, generator.randint(5, 20)) + "\n" for index in range(number)
+        f"Report {index}.\n\n" + make_text(generator, generator.randint(5, 20)) + "\n"
+        for index in range(number)
     ]

@@ -59,9 +59,12 @@ def test_data_rooms_do_not_load_torch_or_heavy_libraries(room: str) -> None:
     ]
     code = (
         f"import sys, {', '.join(modules)}\n"
-        "print([m for m in ('torch', 'datasets', 'transformers', 'wandb', 'tensorboard', 'pandas') if m in sys.modules])"
+        "heavy = ('torch', 'datasets', 'transformers', 'wandb', 'tensorboard', 'pandas')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
     assert result.stdout.strip() == "[]"
 
 
@@ -79,6 +82,10 @@ def test_no_ignore_rule_matches_a_source_file() -> None:
         pytest.skip("not a git checkout")
     files = [str(p.relative_to(REPOSITORY)) for p in source_files()]
     result = subprocess.run(
-        ["git", "check-ignore", "--no-index", *files], capture_output=True, text=True, cwd=REPOSITORY, check=False
+        ["git", "check-ignore", "--no-index", *files],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
     )
     assert result.stdout == ""

@@ -228,9 +228,8 @@ class EvaluateAndKeepBest:
         state.evaluations_without_gain += 1
         patience = trainer.config.early_stopping_patience
         if patience is not None and state.evaluations_without_gain >= patience:
-            trainer.should_stop = (
-                f"stopped early at step {report.step}: {patience} evaluations without a better validation loss"
-            )
+            reason = f"{patience} evaluations without a better validation loss"
+            trainer.should_stop = f"stopped early at step {report.step}: {reason}"
 
 
 def evaluation_values(result: Evaluation) -> dict[str, float]:

@@ -195,6 +195,7 @@ def _run(
             "total_steps": trainer.total_steps,
             "tokens_seen": trainer.progress.num_tokens,
             "best_validation_loss_nats": trainer.progress.best_validation_loss,
+            "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
         }
 
     def save(trainer: Trainer) -> None:

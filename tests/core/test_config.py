@@ -20,7 +20,9 @@ class Oven(Config):
 
 
 def test_an_unknown_key_names_the_nearest_one_and_the_file() -> None:
-    with pytest.raises(ConfigError, match=r"oven\.json: unknown setting 'temperature_celcius'; did you mean 'temp"):
+    with pytest.raises(
+        ConfigError, match=r"oven\.json: unknown setting 'temperature_celcius'; did you mean 'temp"
+    ):
         Oven.from_dict({"temperature_celcius": 3}, origin="oven.json")
 
 
@@ -39,7 +41,9 @@ def test_an_unknown_key_in_a_section_is_named_with_its_path() -> None:
         ({"blast": {"pressure_bar": 0}}, "blast.pressure_bar: .*greater than 0, found 0"),
     ],
 )
-def test_a_wrong_value_is_refused_with_key_found_and_expected(values: dict[str, object], message: str) -> None:
+def test_a_wrong_value_is_refused_with_key_found_and_expected(
+    values: dict[str, object], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         Oven.from_dict(values)
 

@@ -153,5 +153,9 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> Non
 
 
 def test_the_same_process_cannot_lock_twice_either(tmp_path: Path) -> None:
-    with directory_lock(tmp_path), pytest.raises(LockedError, match="in use by process"), directory_lock(tmp_path):
+    with (
+        directory_lock(tmp_path),
+        pytest.raises(LockedError, match="in use by process"),
+        directory_lock(tmp_path),
+    ):
         pass

@@ -29,7 +29,13 @@ class Line:
         self.disabled: str | None = None
         place = lambda name: lambda c: c.root / name  # noqa: E731 - four of a kind below
         self.stages = (
-            Stage("spell", self.spell, lambda c: {"letters": c.letters}, place("spell"), sources=lambda c: {"raw": dict(self.raw)}),
+            Stage(
+                "spell",
+                self.spell,
+                lambda c: {"letters": c.letters},
+                place("spell"),
+                sources=lambda c: {"raw": dict(self.raw)},
+            ),
             Stage("repeat", self.repeat, lambda c: {"times": c.times}, place("repeat"), needs=("spell",)),
             Stage(
                 "train",
@@ -84,7 +90,9 @@ class Line:
         return decisions
 
     def actions(self, selection: Selection = Selection(), **changes: Any) -> dict[str, str]:
-        return {d.stage: d.action for d in plan_stages(self.stages, self.config.replace(**changes), selection)}
+        return {
+            d.stage: d.action for d in plan_stages(self.stages, self.config.replace(**changes), selection)
+        }
 
 
 @pytest.fixture
@@ -130,7 +138,9 @@ def test_a_changed_raw_file_is_named(line: Line) -> None:
 
 def test_a_finished_training_is_not_redone_unasked_and_nothing_before_it_is_touched(line: Line) -> None:
     line.run()
-    with pytest.raises(StaleArtifactError, match=r"train at .* have to be redone: steps: was 3, now 4") as error:
+    with pytest.raises(
+        StaleArtifactError, match=r"train at .* have to be redone: steps: was 3, now 4"
+    ) as error:
         line.run(steps=4)
     assert "--rebuild train" in str(error.value)
     with pytest.raises(StaleArtifactError, match="repeat is made anew"):
@@ -189,7 +199,9 @@ def test_a_stage_that_fails_leaves_nothing_under_its_name(line: Line) -> None:
     assert sorted(p.name for p in line.config.root.iterdir()) == ["spell"]
 
 
-@pytest.mark.parametrize(("damage", "reason"), [("text", "bytes long"), ("text-same-size", "content changed"), ("gone", "missing")])
+@pytest.mark.parametrize(
+    ("damage", "reason"), [("text", "bytes long"), ("text-same-size", "content changed"), ("gone", "missing")]
+)
 def test_a_damaged_file_is_found_and_the_artifact_made_again(line: Line, damage: str, reason: str) -> None:
     line.run(Selection(until="spell"))
     path = line.config.root / "spell" / "text"
@@ -227,7 +239,9 @@ def test_only_does_not_ask_for_what_the_stage_does_not_need(line: Line) -> None:
 
 
 def test_skipping_a_stage_that_has_nothing_is_an_error(line: Line) -> None:
-    with pytest.raises(ConfigError, match=r"spell is to be taken as it is, but .*spell holds no finished result"):
+    with pytest.raises(
+        ConfigError, match=r"spell is to be taken as it is, but .*spell holds no finished result"
+    ):
         line.run(Selection(skip=frozenset({"spell"})))
 
 
@@ -259,7 +273,10 @@ def test_a_disabled_stage_is_skipped_with_its_reason_and_what_wants_it_runs_with
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        (Selection(until="trian"), r"--until trian: no such stage; did you mean 'train'\? \(stages: spell, repeat"),
+        (
+            Selection(until="trian"),
+            r"--until trian: no such stage; did you mean 'train'\? \(stages: spell, repeat",
+        ),
         (Selection(rebuild=frozenset({"x"})), "--rebuild x: no such stage"),
         (Selection(only="train", until="train"), "exclude each other"),
     ],

@@ -48,10 +48,19 @@ def test_every_number_has_a_unit_and_a_range(section: type[Config], name: str) -
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden_size": 250, "num_attention_heads": 4}, "hidden_size 250 is not divisible by num_attention_heads 4"),
-        ({"num_attention_heads": 4, "num_kv_heads": 3}, "num_attention_heads 4 is not divisible by num_kv_heads 3"),
+        (
+            {"hidden_size": 250, "num_attention_heads": 4},
+            "hidden_size 250 is not divisible by num_attention_heads 4",
+        ),
+        (
+            {"num_attention_heads": 4, "num_kv_heads": 3},
+            "num_attention_heads 4 is not divisible by num_kv_heads 3",
+        ),
         ({"head_dim": 33}, "even number of features a head, found 33"),
-        ({"use_qk_norm": False, "num_attention_heads": 3, "head_dim": 32}, "Llama loads only where hidden_size 256"),
+        (
+            {"use_qk_norm": False, "num_attention_heads": 3, "head_dim": 32},
+            "Llama loads only where hidden_size 256",
+        ),
         ({"use_swiglu": False}, "all true .* or all false"),
         ({"use_bias": True}, "use_bias and use_qk_norm exclude each other"),
         (
@@ -76,7 +85,10 @@ def test_the_switches_name_the_architecture() -> None:
     ("settings", "message"),
     [
         ({"data": {"train_split": 0.5}}, r"train_split \+ val_split \+ test_split must be 1, found 0.6"),
-        ({"data": {"min_text_length": 10, "max_text_length": 5}}, "max_text_length 5 is below min_text_length 10"),
+        (
+            {"data": {"min_text_length": 10, "max_text_length": 5}},
+            "max_text_length 5 is below min_text_length 10",
+        ),
         ({"data": {"stride": 256}}, r"data\.stride 256 must be below model\.max_position_embeddings 256"),
         ({"model": {"vocab_size": 1000}}, r"model\.vocab_size 1000 is below data\.tokenizer_vocab_size 8192"),
         ({"training": {"total_steps": 10, "epochs": 2}}, "total_steps and epochs both say how long"),
@@ -97,24 +109,52 @@ def test_mixed_precision_takes_the_switch_of_other_trainers() -> None:
 
 
 def test_the_documented_keys_are_settings() -> None:
-    assert set(
-        "hidden_size num_layers num_attention_heads num_kv_heads vocab_size max_position_embeddings use_rms_norm "
-        "use_swiglu use_rope_embeddings".split()
-    ) <= set(ModelConfig.model_fields)
-    assert set(
-        "batch_size gradient_accumulation_steps learning_rate total_steps warmup_steps save_steps eval_steps "
-        "save_total_limit mixed_precision gradient_checkpointing device".split()
-    ) <= set(TrainingConfig.model_fields)
-    assert set(
-        "min_text_length max_text_length tokenizer_vocab_size train_split val_split test_split "
-        "max_urls_per_document".split()
-    ) <= set(DataConfig.model_fields)
+    assert {
+        "hidden_size",
+        "num_layers",
+        "num_attention_heads",
+        "num_kv_heads",
+        "vocab_size",
+        "max_position_embeddings",
+        "use_rms_norm",
+        "use_swiglu",
+        "use_rope_embeddings",
+    } <= set(ModelConfig.model_fields)
+    assert {
+        "batch_size",
+        "gradient_accumulation_steps",
+        "learning_rate",
+        "total_steps",
+        "warmup_steps",
+        "save_steps",
+        "eval_steps",
+        "save_total_limit",
+        "mixed_precision",
+        "gradient_checkpointing",
+        "device",
+    } <= set(TrainingConfig.model_fields)
+    assert {
+        "min_text_length",
+        "max_text_length",
+        "tokenizer_vocab_size",
+        "train_split",
+        "val_split",
+        "test_split",
+        "max_urls_per_document",
+    } <= set(DataConfig.model_fields)
 
 
 def test_where_and_how_often_stay_out_of_the_fingerprint_and_what_is_learned_does_not() -> None:
     settings = InstructionConfig().fingerprint_settings()
     assert not {"output_dir", "save_steps", "eval_steps", "wandb", "logging_steps"} & settings.keys()
-    assert {"learning_rate", "batch_size", "seed", "total_steps", "data", "document_masking"} <= settings.keys()
+    assert {
+        "learning_rate",
+        "batch_size",
+        "seed",
+        "total_steps",
+        "data",
+        "document_masking",
+    } <= settings.keys()
     assert "device" not in TrainingConfig().fingerprint_settings()
     assert issubclass(InstructionConfig, OptimizationConfig)
 
@@ -145,7 +185,9 @@ def test_a_preset_asked_for_on_the_command_line_wins_over_the_files_and_loses_to
 
 
 def test_a_missing_directory_names_the_shipped_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no such configuration directory or file; did you mean 'quickstart'"):
+    with pytest.raises(
+        ConfigError, match=r"no such configuration directory or file; did you mean 'quickstart'"
+    ):
         read_sections(tmp_path / "quikstart")
 
 
@@ -156,7 +198,7 @@ def test_a_file_that_is_no_section_is_named(tmp_path: Path) -> None:
 
 
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no <section>_config.json"):
+    with pytest.raises(ConfigError, match=r"holds no <section>_config\.json"):
         read_sections(tmp_path)
 
 

@@ -5,7 +5,8 @@ from data_processing.instruction_dataset import build_instruction_dataset
 from evaluation.answers import Answer, Question, evenly_spaced, first_sentence, questions_in, score
 
 RECORDS = [
-    {"instruction": f"What is number {n}?", "response": f"It is {n}. And it holds  {n} hammers."} for n in range(12)
+    {"instruction": f"What is number {n}?", "response": f"It is {n}. And it holds  {n} hammers."}
+    for n in range(12)
 ]
 
 

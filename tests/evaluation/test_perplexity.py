@@ -22,7 +22,9 @@ def test_perplexity_equals_a_sum_over_single_rows(
         vocab_size=small_tokenizer.vocab_size + 3,
     )
     model = create_model_from_config(shape, seed=0).eval()
-    with DatasetBuilder(small_tokenizer_directory, 32).build_from_jsonl(small_corpus, 0.8, 0.1, 0.1) as dataset:
+    with DatasetBuilder(small_tokenizer_directory, 32).build_from_jsonl(
+        small_corpus, 0.8, 0.1, 0.1
+    ) as dataset:
         rows = dataset["test"]
         result = evaluate_rows(
             model, rows, small_tokenizer, DeviceManager("cpu"), document_masking=False, batch_size=7

@@ -46,7 +46,9 @@ def finish(root: Path, *arguments: object) -> dict[str, str]:
     return weights(root / arguments[0].split("=")[1]) if arguments else weights(root / "run")  # type: ignore[attr-defined]
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bits(reference: tuple[Path, dict[str, str], float]) -> None:
+def test_killed_at_random_moments_it_ends_with_the_same_bits(
+    reference: tuple[Path, dict[str, str], float],
+) -> None:
     root, expected, seconds = reference
     generator = random.Random(20)
     where = "run.dir=killed"
@@ -106,7 +108,9 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(
     steps = sorted((run / "pretrain").glob("step_*"), key=lambda p: int(p.name.split("_")[1]))
     newest = steps[-1] / "trainer" / "optimizer.safetensors"
     data = bytearray(newest.read_bytes())
-    newest.write_bytes(data[: len(data) // 2] if damage == "cut" else data[:-7] + bytes([data[-7] ^ 1]) + data[-6:])
+    newest.write_bytes(
+        data[: len(data) // 2] if damage == "cut" else data[:-7] + bytes([data[-7] ^ 1]) + data[-6:]
+    )
     assert finish(root, where) == expected
     assert (run / "pretrain" / f"{steps[-1].name}.corrupt-1").is_dir()
 

@@ -333,8 +333,8 @@ def test_talking_loads_no_library_that_it_does_not_need(run: Path) -> None:
     code = (
         "import sys; sys.argv[1:] = []; from inference.chat import ChatModel; import inference.terminal;"
         f"ChatModel.load({str(run)!r}, device='cpu').generate('iron', max_tokens=2);"
-        "print(sorted({'transformers', 'datasets', 'pyarrow', 'wandb', 'tensorboard', 'pandas', 'training',"
-        " 'data_processing'} & set(sys.modules)))"
+        "print(sorted({'transformers', 'torch._dynamo', 'datasets', 'pyarrow', 'wandb', 'tensorboard', 'pandas',"
+        " 'training', 'data_processing'} & set(sys.modules)))"
     )
     result = start("-c", code, cwd=SCRIPTS.parent)
     assert (result.stdout, result.returncode) == ("[]\n", 0), result.stderr

@@ -52,7 +52,9 @@ def test_a_conversation_has_the_same_ids(trained: tuple[Path, TrainedLine], thei
     assert found == expected
 
 
-def test_greedy_answers_are_the_same_and_stop_at_the_same_place(trained: tuple[Path, TrainedLine], theirs) -> None:
+def test_greedy_answers_are_the_same_and_stop_at_the_same_place(
+    trained: tuple[Path, TrainedLine], theirs
+) -> None:
     ours = trained[1].model
     model, tokenizer = theirs
     for number in range(5):
@@ -63,7 +65,11 @@ def test_greedy_answers_are_the_same_and_stop_at_the_same_place(trained: tuple[P
         # Which tokens may be said at all is our engine's own rule; here it is given to both.
         forbidden = (~ours.allowed).nonzero().flatten().tolist()
         output = model.generate(
-            prompt, max_new_tokens=24, do_sample=False, suppress_tokens=forbidden, pad_token_id=tokenizer.pad_token_id
+            prompt,
+            max_new_tokens=24,
+            do_sample=False,
+            suppress_tokens=forbidden,
+            pad_token_id=tokenizer.pad_token_id,
         )
         text = tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True)
         assert ours.chat(messages, max_tokens=24, temperature=0.0) == text

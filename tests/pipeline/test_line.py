@@ -42,7 +42,9 @@ def test_every_document_is_accounted_for(trained: tuple[Path, TrainedLine]) -> N
 def test_training_lowers_the_loss(trained: tuple[Path, TrainedLine]) -> None:
     for stage in ("pretrain", "finetune"):
         metrics = trained[1].artifacts[stage].metrics
-        assert metrics["final_validation"]["validation/loss"] < metrics["initial_validation"]["validation/loss"]
+        assert (
+            metrics["final_validation"]["validation/loss"] < metrics["initial_validation"]["validation/loss"]
+        )
 
 
 def test_the_result_generates_and_chats(trained: tuple[Path, TrainedLine]) -> None:
@@ -52,7 +54,9 @@ def test_the_result_generates_and_chats(trained: tuple[Path, TrainedLine]) -> No
     assert isinstance(result.chat([{"role": "user", "content": "What is number 1?"}], max_tokens=8), str)
 
 
-def test_the_closing_page_names_places_numbers_answers_and_next_steps(trained: tuple[Path, TrainedLine]) -> None:
+def test_the_closing_page_names_places_numbers_answers_and_next_steps(
+    trained: tuple[Path, TrainedLine],
+) -> None:
     root, result = trained
     page = closing_page(result, "python scripts/train_llm_from_scratch.py")
     for expected in (
@@ -150,7 +154,9 @@ def test_sources_that_make_no_sense_are_refused(sources: dict[str, Any], message
         train_llm_from_scratch({}, sources)
 
 
-def test_without_instruction_data_the_line_ends_after_pretraining_and_says_so(tmp_path: Path, monkeypatch) -> None:
+def test_without_instruction_data_the_line_ends_after_pretraining_and_says_so(
+    tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_inputs(tmp_path)
     values = settings(tmp_path, training={"total_steps": 2})
@@ -159,7 +165,9 @@ def test_without_instruction_data_the_line_ends_after_pretraining_and_says_so(tm
     result = train_llm_from_scratch(values, announce=lambda d: said.update({d.stage: d}))
     assert list(result.artifacts) == ["collect", "tokenizer", "dataset", "pretrain", "evaluate"]
     assert said["instructions"].action == "skipped"
-    assert "no instruction data: data/instruction_data.jsonl does not exist" in said["instructions"].reasons[0]
+    assert (
+        "no instruction data: data/instruction_data.jsonl does not exist" in said["instructions"].reasons[0]
+    )
     assert "let it continue" in closing_page(result, "python x")
     assert result.generate("The", max_tokens=2) is not None
 
@@ -172,7 +180,9 @@ def test_a_single_document_trains_without_validation(tmp_path: Path) -> None:
     assert result.artifacts["pretrain"].metrics["final_validation"] is None
 
 
-def test_an_empty_raw_directory_means_the_default_corpus_and_is_said(tmp_path: Path, caplog, monkeypatch) -> None:
+def test_an_empty_raw_directory_means_the_default_corpus_and_is_said(
+    tmp_path: Path, caplog, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.INFO):
         result = train_llm_from_scratch(
@@ -196,11 +206,31 @@ def test_a_tokenizer_that_is_there_can_be_used(trained: tuple[Path, TrainedLine]
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"data": {"raw_dir": "/no/such/place"}}, DataError, r"data\.raw_dir='/no/such/place': no such directory"),
-        ({"instruction": {"data": "/no/such.jsonl"}}, DataError, r"instruction\.data='/no/such\.jsonl': no such"),
-        ({"tokenizer": {"path": "/no/such.model"}}, DataError, r"tokenizer\.path='/no/such\.model': no such file"),
-        ({"training": {"device": "cuda:99"}}, DeviceError, "'cuda:99' is not available; available here: .*cpu"),
-        ({"model": {"hidden_size": 65536, "num_layers": 512}}, ConfigError, "parameters; training it needs at least"),
+        (
+            {"data": {"raw_dir": "/no/such/place"}},
+            DataError,
+            r"data\.raw_dir='/no/such/place': no such directory",
+        ),
+        (
+            {"instruction": {"data": "/no/such.jsonl"}},
+            DataError,
+            r"instruction\.data='/no/such\.jsonl': no such",
+        ),
+        (
+            {"tokenizer": {"path": "/no/such.model"}},
+            DataError,
+            r"tokenizer\.path='/no/such\.model': no such file",
+        ),
+        (
+            {"training": {"device": "cuda:99"}},
+            DeviceError,
+            "'cuda:99' is not available; available here: .*cpu",
+        ),
+        (
+            {"model": {"hidden_size": 65536, "num_layers": 512}},
+            ConfigError,
+            "parameters; training it needs at least",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(

@@ -28,10 +28,20 @@ def test_help_names_every_setting_and_every_documented_flag(tmp_path: Path) -> N
     text = run_script("--help", cwd=tmp_path).stdout
     for row in PipelineConfig.settings_help():
         assert row.key in text
-    for flag in (
-        "--config-dir --data --instruction-data --device --skip-data-collection --skip-tokenizer --skip-pretraining "
-        "--plan --until --only --rebuild --dry-run"
-    ).split():
+    for flag in [
+        "--config-dir",
+        "--data",
+        "--instruction-data",
+        "--device",
+        "--skip-data-collection",
+        "--skip-tokenizer",
+        "--skip-pretraining",
+        "--plan",
+        "--until",
+        "--only",
+        "--rebuild",
+        "--dry-run",
+    ]:
         assert flag in text
 
 
@@ -43,7 +53,11 @@ def test_help_names_every_setting_and_every_documented_flag(tmp_path: Path) -> N
         (["--device", "cuda:7"], 78, "error[E013]: device 'cuda:7' is not available; available here: "),
         (["--data", "missing"], 65, "error[E020]: data.raw_dir='missing': no such directory"),
         (["--instruction-data", "missing.jsonl"], 65, "instruction.data='missing.jsonl': no such file"),
-        (["--until", "pretrian"], 2, "error[E001]: --until pretrian: no such stage; did you mean 'pretrain'?"),
+        (
+            ["--until", "pretrian"],
+            2,
+            "error[E001]: --until pretrian: no such stage; did you mean 'pretrain'?",
+        ),
         (["--plan", "--dry-run"], 2, "exclude each other"),
         (["--unknown-flag"], 2, "unrecognized arguments: --unknown-flag"),
         (["not-an-assignment"], 78, "expected section.setting=value"),

@@ -70,9 +70,7 @@ class Kit:
 
 
 @pytest.fixture
-def kit(
-    small_dataset: TokenDataset, small_tokenizer: Tokenizer, tmp_path: Path
-) -> Kit:
+def kit(small_dataset: TokenDataset, small_tokenizer: Tokenizer, tmp_path: Path) -> Kit:
     """A fresh kit with its own directory; dropout is on, so that random state matters."""
     shape = ModelConfig(
         hidden_size=32,

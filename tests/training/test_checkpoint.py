@@ -114,7 +114,9 @@ def test_when_none_is_intact_the_run_does_not_start_over(kit) -> None:
     for step in (1, 2):
         place = save(kit, kit.root / f"step_{step}", seed=step)
         (place / "config.json").write_text("{}")
-    with pytest.raises(CorruptArtifactError, match=r"no checkpoint is intact \(.*step_2.*step_1.*restore one"):
+    with pytest.raises(
+        CorruptArtifactError, match=r"no checkpoint is intact \(.*step_2.*step_1.*restore one"
+    ):
         latest_checkpoint(kit.root)
 
 

@@ -25,7 +25,9 @@ def test_the_loss_is_the_sum_of_negative_log_probabilities(kit) -> None:
 def test_masking_makes_a_packed_row_the_sum_of_its_documents(kit) -> None:
     model = kit.model().eval()
     rows = kit.dataset["train"]
-    index = next(i for i in range(len(rows)) if len(rows.document_starts(i)) == 1 and rows.document_starts(i)[0] > 4)
+    index = next(
+        i for i in range(len(rows)) if len(rows.document_starts(i)) == 1 and rows.document_starts(i)[0] > 4
+    )
     batch = {k: torch.from_numpy(v) for k, v in rows.batch([index]).items()}
     start = int(rows.document_starts(index)[0])
     parts = [{k: v[:, a:b] for k, v in batch.items()} for a, b in ((0, start), (start, 32))]

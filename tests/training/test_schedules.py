@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -24,7 +25,7 @@ def test_cosine_is_half_way_down_in_the_middle_and_ends_at_the_minimum() -> None
 
 def test_linear_falls_by_equal_amounts() -> None:
     values = rates(schedule="linear")[10:]
-    assert all(a - b == pytest.approx(1 / 90) for a, b in zip(values, values[1:], strict=False))
+    assert all(a - b == pytest.approx(1 / 90) for a, b in itertools.pairwise(values))
 
 
 def test_constant_stays() -> None:
@@ -41,7 +42,7 @@ def test_warmup_stable_decay_is_flat_and_then_linear_to_zero() -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_no_schedule_rises_after_the_warm_up_or_makes_an_update_of_size_zero(schedule: str) -> None:
     values = rates(schedule=schedule)
-    assert all(a >= b for a, b in zip(values[9:], values[10:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(values))
     assert min(values) > 0
 
 

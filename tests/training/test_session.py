@@ -36,7 +36,13 @@ def metric_lines(directory: Path) -> list[dict[str, float]]:
 def test_a_run_leaves_steps_best_final_and_metrics(kit) -> None:
     result = run(kit)
     out = kit.root / "checkpoints"
-    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["best", "final", "step_12", "step_4", "step_8"]
+    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == [
+        "best",
+        "final",
+        "step_12",
+        "step_4",
+        "step_8",
+    ]
     assert result.num_steps == 12
     assert result.num_tokens == 12 * 4 * 32
     assert result.final_validation["validation/loss"] < result.initial_validation["validation/loss"]
@@ -59,7 +65,9 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one_bit_for_bit(kit, until
         {k: v for k, v in line.items() if "second" not in k and "memory" not in k} for line in lines
     ]
     evaluated = [line for line in strip(metric_lines(out)) if "validation/loss" in line]
-    assert evaluated == [line for line in strip(metric_lines(kit.root / "straight")) if "validation/loss" in line]
+    assert evaluated == [
+        line for line in strip(metric_lines(kit.root / "straight")) if "validation/loss" in line
+    ]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -109,7 +117,9 @@ def test_a_finished_run_can_be_extended_by_saying_so(kit, caplog) -> None:
 
 def test_a_directory_with_checkpoints_is_not_trained_over(kit) -> None:
     run(kit)
-    with pytest.raises(ConfigError, match=r"holds checkpoints of an earlier run \(up to step_12\); go on with resume"):
+    with pytest.raises(
+        ConfigError, match=r"holds checkpoints of an earlier run \(up to step_12\); go on with resume"
+    ):
         run(kit)
 
 
@@ -148,7 +158,13 @@ def test_a_missing_checkpoint_is_an_error_and_not_a_fresh_start(kit) -> None:
 
 
 def test_early_stopping_ends_the_run_and_stays_ended(kit) -> None:
-    settings = {"learning_rate": 9.0, "warmup_steps": 0, "eval_steps": 1, "total_steps": 40, "early_stopping_patience": 2}
+    settings = {
+        "learning_rate": 9.0,
+        "warmup_steps": 0,
+        "eval_steps": 1,
+        "total_steps": 40,
+        "early_stopping_patience": 2,
+    }
     result = run(kit, **settings)
     assert result.num_steps < 40
     last = kit.root / "checkpoints" / f"step_{result.num_steps}"

@@ -15,7 +15,9 @@ def gradient(kit, micro_batch_rows: int, dropout: float = 0.0) -> dict[str, torc
     rows = kit.dataset["train"].batch(range(8))
     whole = {k: torch.from_numpy(v) for k, v in rows.items()}
     whole["labels"][0, :20] = -100  # so that micro-batches have unequal numbers of targets
-    parts = [{k: v[i : i + micro_batch_rows] for k, v in whole.items()} for i in range(0, 8, micro_batch_rows)]
+    parts = [
+        {k: v[i : i + micro_batch_rows] for k, v in whole.items()} for i in range(0, 8, micro_batch_rows)
+    ]
     caught: dict[str, torch.Tensor] = {}
     trainer.optimizer.step = lambda: caught.update(  # type: ignore[method-assign]
         {n: p.grad.clone() for n, p in trainer.model.named_parameters()}
@@ -91,7 +93,9 @@ def test_a_step_without_a_finite_gradient_changes_nothing(kit) -> None:
     good = next(iter(rows_in_order(kit.dataset["train"], batch_size=4)))
     trainer.train_step([good])
     weights = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
-    state = {i: {k: v.clone() for k, v in s.items()} for i, s in trainer.optimizer.state_dict()["state"].items()}
+    state = {
+        i: {k: v.clone() for k, v in s.items()} for i, s in trainer.optimizer.state_dict()["state"].items()
+    }
     trainer.loss_function = lambda model, batch, **_: model(batch["input_ids"]).sum() * math.nan
     assert trainer.train_step([good]).skipped
     assert all(torch.equal(weights[n], p) for n, p in trainer.model.named_parameters())
@@ -102,7 +106,9 @@ def test_a_step_without_a_finite_gradient_changes_nothing(kit) -> None:
 def test_a_run_that_diverged_ends_with_a_remedy(kit) -> None:
     trainer = kit.trainer(total_steps=100)
     trainer.loss_function = lambda model, batch, **_: model(batch["input_ids"]).sum() * math.inf
-    with pytest.raises(BloomeryError, match=r"10 updates in a row had no finite gradient .* learning_rate below"):
+    with pytest.raises(
+        BloomeryError, match=r"10 updates in a row had no finite gradient .* learning_rate below"
+    ):
         trainer.fit(RowBatches(kit.dataset["train"], batch_size=4, seed=1), [])
     assert trainer.progress.step == MAX_BAD_STEPS
 
