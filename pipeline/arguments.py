@@ -1,12 +1,19 @@
-"""The command line of the training scripts, with help that is generated from the configuration's fields."""
+"""The command line of the training scripts, with help that is generated from the configuration's fields.
+
+Loads no tensor library, so that help and a mistyped flag are answered at once.
+"""
 
 import argparse
+import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from core.config import merge, parse_overrides
 from core.errors import UsageError
 from core.training_config import PipelineConfig
+
+STAGE_NAMES = ("collect", "tokenizer", "dataset", "pretrain", "instructions", "finetune", "evaluate")
+"""The stages that `pipeline.stages.line` makes, in order; a test holds the two together."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,10 +49,4 @@ def set_value(overrides: dict[str, Any], dotted: str, value: Any) -> dict[str, A
     """`overrides` with one more value, unless it is None (the flag was not given)."""
     if value is None:
         return overrides
-    return merge(overrides, parse_overrides([f"{dotted}={_as_json(value)}"]))
-
-
-def _as_json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
+    return merge(overrides, parse_overrides([f"{dotted}={json.dumps(value)}"]))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from core.errors import BloomeryError, Preempted
+from core.threads import share_the_machine
 
 INTERRUPTED_EXIT_CODE = 130
 
@@ -17,7 +18,10 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
 
     With `resumable`, SIGTERM and SIGINT end the work under way and exit with 75, so that a launcher knows that the
     same command goes on where it was. A stage that trains catches them itself, to save first.
+
+    Scripts import what loads torch inside `body`: how its threads wait is settled here.
     """
+    share_the_machine()
     if resumable:
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from core.config import merge, read_json_object
+from core.config_files import load_config
 from core.errors import DataError, MismatchError
 from core.files import directory_lock, write_json
 from core.stage import Artifact, Decision, Selection, plan_stages, run_stages
-from core.training_config import PipelineConfig, load_config
+from core.training_config import PipelineConfig
 from inference.chat import ChatModel, find_model
 from models.hf_layout import model_config_from_hf
 from pipeline.preflight import Estimate, check, check_named_files, preset_for_device, settle
@@ -94,7 +95,7 @@ def resolve_config(
     """A configuration from whatever a caller has: one that is ready, a directory or file, nested values, or nothing.
 
     Raises:
-        ConfigError: as `core.training_config.load_config`.
+        ConfigError: as `core.config_files.load_config`.
     """
     if isinstance(config, PipelineConfig):
         return config.replace(**overrides) if overrides else config

@@ -333,9 +333,6 @@ def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[S
     )
 
 
-STAGE_NAMES = tuple(stage.name for stage in line())
-
-
 def stage_metrics(artifacts: Mapping[str, Artifact], name: str) -> Mapping[str, Any]:
     """What a stage measured, or nothing where it was skipped."""
     return artifacts[name].metrics if name in artifacts else {}

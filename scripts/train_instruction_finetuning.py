@@ -5,9 +5,7 @@ from pathlib import Path
 
 from core.logs import log_to_console
 from pipeline.arguments import Parser, set_value
-from pipeline.closing_page import closing_page
 from pipeline.command import run_command
-from pipeline.run import resolve_config, tune_pretrained_model
 
 
 def parser() -> Parser:
@@ -35,6 +33,11 @@ def main(arguments: list[str]) -> int:
     overrides = set_value(overrides, "instruction.data", flags.instruction_data)
     if "run" not in overrides:
         overrides = set_value(overrides, "run.name", "instruction-tuned")
+
+    # Imported after the flags are checked: torch takes a second to load.
+    from pipeline.closing_page import closing_page
+    from pipeline.run import resolve_config, tune_pretrained_model
+
     config = resolve_config(flags.config_dir, overrides)
     result = tune_pretrained_model(
         config, pretrained_model=flags.pretrained_model, tokenizer_model=flags.tokenizer_model

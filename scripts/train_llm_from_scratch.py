@@ -5,12 +5,8 @@ import sys
 from core.errors import UsageError
 from core.logs import log_to_console
 from core.stage import Selection
-from pipeline.arguments import Parser, set_value
-from pipeline.closing_page import closing_page
+from pipeline.arguments import STAGE_NAMES, Parser, set_value
 from pipeline.command import run_command
-from pipeline.plan_page import plan_page
-from pipeline.run import dry_run, plan_line, resolve_config, train_llm_from_scratch
-from pipeline.stages import STAGE_NAMES
 
 DESCRIPTION = f"""{__doc__}
 
@@ -61,6 +57,14 @@ def main(arguments: list[str]) -> int:
     overrides = set_value(overrides, "instruction.data", flags.instruction_data)
     overrides = set_value(overrides, "data.raw_dir", flags.data)
     overrides = set_value(overrides, "data.corpus", "directory" if flags.data else None)
+    if flags.plan and flags.dry_run:
+        raise UsageError("--plan and --dry-run exclude each other; keep one")
+
+    # Imported after the flags are checked: torch takes a second to load.
+    from pipeline.closing_page import closing_page
+    from pipeline.plan_page import plan_page
+    from pipeline.run import dry_run, plan_line, resolve_config, train_llm_from_scratch
+
     config = resolve_config(flags.config_dir, overrides)
     skipped = {
         "collect": flags.skip_data_collection,
@@ -73,8 +77,6 @@ def main(arguments: list[str]) -> int:
         rebuild=frozenset(flags.rebuild),
         skip=frozenset(name for name, skip in skipped.items() if skip),
     )
-    if flags.plan and flags.dry_run:
-        raise UsageError("--plan and --dry-run exclude each other; keep one")
     if flags.plan:
         print(plan_page(config, *plan_line(config, None, selection)))
         return 0

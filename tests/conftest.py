@@ -7,7 +7,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from core.threads import share_the_machine
 from tests.small_texts import make_documents
+
+share_the_machine()
 
 # A slow machine is no fault of the code under test.
 hypothesis.settings.register_profile("house", deadline=None)

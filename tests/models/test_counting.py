@@ -11,8 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import models.counting
+from core.config_files import CONFIG_ROOT
 from core.errors import ConfigError
-from core.training_config import CONFIG_ROOT, ModelConfig
+from core.training_config import ModelConfig
 from models.counting import count_parameters, flops_per_token
 from models.transformer_lm import TransformerLM, create_model_from_config
 

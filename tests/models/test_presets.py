@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from core.training_config import CONFIG_ROOT, load_config
+from core.config_files import CONFIG_ROOT, load_config
 from models.counting import count_parameters
 from models.transformer_lm import TransformerLM
 

@@ -7,15 +7,22 @@ from typing import Any
 
 import pytest
 
+from core.config_files import load_config
 from core.errors import ConfigError, DataError, DeviceError, DiskError, MismatchError, StaleArtifactError
 from core.stage import Selection
-from core.training_config import PipelineConfig, load_config
+from core.training_config import PipelineConfig
+from pipeline.arguments import STAGE_NAMES
 from pipeline.closing_page import closing_page
 from pipeline.plan_page import plan_page
 from pipeline.run import TrainedLine, dry_run, plan_line, train_llm_from_scratch, tune_pretrained_model
+from pipeline.stages import line
 from tests.line_kit import settings, write_inputs
 
-STAGES = ["collect", "tokenizer", "dataset", "pretrain", "instructions", "finetune", "evaluate"]
+STAGES = list(STAGE_NAMES)
+
+
+def test_the_command_line_names_the_stages_there_are() -> None:
+    assert tuple(stage.name for stage in line()) == STAGE_NAMES
 
 
 def manifest(result: TrainedLine, stage: str) -> dict[str, Any]:

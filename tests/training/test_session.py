@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from core.errors import ConfigError, DataError, MismatchError, Preempted
 from models.hf_layout import load_model
 from training.batches import RowBatches
-from training.session import resolve_total_steps, row_loaders
+from training.run_length import resolve_total_steps
+from training.session import row_loaders
 
 
 def loaders(kit, config):

@@ -1,0 +1,79 @@
+"""The whole configuration from files, presets and overrides, in this order. Knows no setting by its meaning."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.config import merge, nearest, read_json_object
+from core.errors import ConfigError
+from core.training_config import PipelineConfig
+
+CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
+AUTO_PRESET = "auto"
+
+
+def read_sections(path: str | Path) -> dict[str, Any]:
+    """The raw values of a configuration: a directory of `<section>_config.json` files, or one file of sections.
+
+    Raises:
+        ConfigError: nothing is there, or a file names no section.
+    """
+    path = Path(path)
+    if path.is_file():
+        return read_json_object(path)
+    if not path.is_dir():
+        known = sorted(p.name for p in CONFIG_ROOT.iterdir() if p.is_dir())
+        raise ConfigError(
+            f"{path}: no such configuration directory or file{nearest(path.name, known)} "
+            f"(shipped: {', '.join(f'configs/{name}' for name in known)})"
+        )
+    sections = {}
+    for file in sorted(path.glob("*.json")):
+        section = file.name.removesuffix("_config.json")
+        if section not in PipelineConfig.model_fields:
+            names = [f"{name}_config.json" for name in PipelineConfig.model_fields]
+            raise ConfigError(f"{file}: no section has this name{nearest(file.name, names)}")
+        sections[section] = read_json_object(file)
+    if not sections:
+        raise ConfigError(f"{path}: holds no <section>_config.json file")
+    return sections
+
+
+def load_config(
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    preset_for_auto: str = "quickstart",
+) -> PipelineConfig:
+    """The whole configuration: the preset named by `run.preset`, then the files at `path`, then `overrides`.
+
+    A preset given in `overrides` is laid over the files instead, because it was asked for last.
+
+    Args:
+        path: Directory or file (see `read_sections`); None = defaults.
+        overrides: Nested values, as `parse_overrides` returns them.
+        preset_for_auto: The preset that `run.preset = "auto"` stands for on this machine.
+
+    Raises:
+        ConfigError: as `read_sections` and `Config.from_dict`.
+    """
+    overrides = dict(overrides or {})
+    values = read_sections(path) if path is not None else {}
+    # Each layer is checked on its own first, so that a message names the file that the mistake is in.
+    if path is not None:
+        PipelineConfig.from_dict(values, origin=str(path))
+    file_preset = _preset_sections(values.get("run", {}).get("preset"), preset_for_auto)
+    run_overrides = overrides.get("run")
+    given = run_overrides.get("preset") if isinstance(run_overrides, Mapping) else None
+    override_preset = _preset_sections(given, preset_for_auto)
+    values = merge(merge(merge(file_preset, values), override_preset), overrides)
+    return PipelineConfig.from_dict(values, origin="settings" if overrides else str(path or ""))
+
+
+def _preset_sections(name: str | None, preset_for_auto: str) -> dict[str, Any]:
+    if name is None:
+        return {}
+    sections = read_sections(CONFIG_ROOT / (preset_for_auto if name == AUTO_PRESET else name))
+    # A preset says what to train; where the result goes stays with the user.
+    sections.pop("run", None)
+    return sections

@@ -1,0 +1,155 @@
+"""How long a run is: by steps, passes, a time budget or a rule; decided once and kept. Knows no text."""
+
+import copy
+import dataclasses
+import json
+import logging
+import math
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.device_manager import DeviceManager
+from core.errors import ConfigError
+from core.files import write_json
+from core.training_config import OptimizationConfig
+from models.counting import count_parameters
+from models.transformer_lm import TransformerLM
+from training.batches import BatchSource
+from training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+PLAN_FILE = "plan.json"
+
+TOKENS_PER_PARAMETER = 20
+"""Hoffmann et al. 2022 (Chinchilla): about the compute-optimal number of training tokens for each parameter."""
+
+MAX_DEFAULT_EPOCHS = 4.0
+"""Muennighoff et al. 2023: up to four passes over the same data are worth nearly as much as new data."""
+
+BUDGET_SHARE_FOR_STEPS = 0.93
+"""Of a time budget; the rest is for checkpoints, the measurement itself and a machine that slows down a little."""
+
+LENGTH_SETTINGS = frozenset({"total_steps", "epochs", "time_budget_seconds"})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunLength:
+    """How long a run is and in which precision, fixed at its first start."""
+
+    total_steps: int
+    compute_dtype: str
+    because: str
+    settings: Mapping[str, Any]
+
+
+def resolve_total_steps(
+    config: OptimizationConfig, *, batches_per_epoch: float, tokens_per_step: int, num_parameters: int
+) -> tuple[int, str]:
+    """Length of a run without a time budget, in steps, and the reason in words."""
+    steps_per_epoch = batches_per_epoch / config.gradient_accumulation_steps
+    if config.total_steps is not None:
+        return config.total_steps, f"{config.total_steps / steps_per_epoch:.2f} passes over the data"
+    if config.epochs is not None:
+        return max(1, math.ceil(config.epochs * steps_per_epoch)), f"{config.epochs:g} passes over the data"
+    wanted = TOKENS_PER_PARAMETER * num_parameters / tokens_per_step
+    if wanted > MAX_DEFAULT_EPOCHS * steps_per_epoch:
+        steps = max(1, math.ceil(MAX_DEFAULT_EPOCHS * steps_per_epoch))
+        return steps, f"{MAX_DEFAULT_EPOCHS:g} passes over the data, which is what it is worth reading it"
+    return max(1, math.ceil(wanted)), f"{TOKENS_PER_PARAMETER} tokens a parameter"
+
+
+def fix_length(
+    model: TransformerLM,
+    config: OptimizationConfig,
+    device_manager: DeviceManager,
+    source: BatchSource,
+    output_dir: Path,
+) -> RunLength:
+    """The length of a run that starts, written to `plan.json`; or what stands there, if the settings are the same."""
+    settings = config.fingerprint_settings()
+    path = output_dir / PLAN_FILE
+    if path.exists():
+        # A run that was killed before its first checkpoint keeps its length, or it would not be the same run.
+        stored = RunLength(**json.loads(path.read_text(encoding="utf-8")))
+        if stored.settings == settings:
+            return stored
+    dtype = device_manager.compute_dtype(config.mixed_precision)
+    if config.time_budget_seconds is not None:
+        total, because = _steps_within_budget(model, config, device_manager, source, dtype)
+    else:
+        total, because = _steps_without_budget(model, config, source)
+    length = RunLength(total, str(dtype).removeprefix("torch."), because, settings)
+    write_json(path, dataclasses.asdict(length))
+    return length
+
+
+def _steps_without_budget(
+    model: TransformerLM, config: OptimizationConfig, source: BatchSource
+) -> tuple[int, str]:
+    return resolve_total_steps(
+        config,
+        batches_per_epoch=source.batches_per_epoch,
+        tokens_per_step=config.batch_size
+        * config.gradient_accumulation_steps
+        * model.config.max_position_embeddings,
+        num_parameters=count_parameters(model.config).total,
+    )
+
+
+def _steps_within_budget(
+    model: TransformerLM,
+    config: OptimizationConfig,
+    device_manager: DeviceManager,
+    source: BatchSource,
+    dtype: torch.dtype,
+) -> tuple[int, str]:
+    """Measure steps of a copy of the model, for 4 % of the budget and at least four steps after a first one."""
+    assert config.time_budget_seconds is not None
+    probe = Trainer(
+        copy.deepcopy(model),
+        config,
+        device_manager,
+        total_steps=1_000_000,
+        compute_dtype=dtype,
+        output_dir=Path(),
+    )
+    batches = source.from_micro_batch(0)
+    seconds: list[float] = []
+    with torch.random.fork_rng(devices=[]):
+        while len(seconds) < 5 or sum(seconds) < 0.04 * config.time_budget_seconds:
+            step = [next(batches) for _ in range(config.gradient_accumulation_steps)]
+            seconds.append(probe.train_step(step).elapsed_seconds)
+    # The lower quartile, because what else runs on the machine slows down some steps and speeds up none.
+    step_seconds = statistics.quantiles(seconds[1:], n=4)[0]
+    # A forward pass costs a third of a step (Kaplan et al. 2020): forward 1, backward 2.
+    evaluation = (config.eval_batches or 50) / 3 / config.gradient_accumulation_steps / config.eval_steps
+    available = BUDGET_SHARE_FOR_STEPS * config.time_budget_seconds - sum(seconds)
+    total = max(1, int(available / (step_seconds * (1 + evaluation))))
+    return total, f"measured {step_seconds * 1000:.0f} ms a step for {config.time_budget_seconds:g} s"
+
+
+def with_new_end(
+    length: RunLength, config: OptimizationConfig, source: BatchSource, model: TransformerLM
+) -> RunLength:
+    """The stored length, or the one that was newly asked for: a finished run can be extended by saying so."""
+    asked = {name: getattr(config, name) for name in LENGTH_SETTINGS}
+    if asked == {name: length.settings[name] for name in LENGTH_SETTINGS}:
+        return length
+    if config.time_budget_seconds is not None:
+        raise ConfigError(
+            "time_budget_seconds cannot be changed when a run is resumed; set total_steps or epochs instead"
+        )
+    total, because = _steps_without_budget(model, config, source)
+    logger.warning(
+        "the length was %d steps and is now %d: the schedule differs from a run that had it from the start",
+        length.total_steps,
+        total,
+    )
+    return dataclasses.replace(
+        length, total_steps=total, because=because, settings=config.fingerprint_settings()
+    )
