@@ -1,5 +1,6 @@
 """How every script ends: one line for what a user can mend, and an exit code a launcher can act on."""
 
+import io
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from core.errors import BloomeryError, Preempted
 from core.threads import share_the_machine
 
 INTERRUPTED_EXIT_CODE = 130
+INTERNAL_ERROR_EXIT_CODE = 70
 
 
 def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool = False) -> int:
@@ -22,6 +24,10 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
     Scripts import what loads torch inside `body`: how its threads wait is settled here.
     """
     share_the_machine()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A character that the terminal cannot show becomes a mark and not a traceback.
+            stream.reconfigure(errors="replace")
     if resumable:
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
@@ -39,6 +45,15 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
         # The reader of our output went away, as in `… | head`; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:  # noqa: BLE001 - the last place that can say something short
+        if debug:
+            traceback.print_exc()
+        print(
+            f"error[E099]: internal error, {type(error).__name__}: {error}; this is a bug: please report it with what "
+            "the same command prints with --debug",
+            file=sys.stderr,
+        )
+        return INTERNAL_ERROR_EXIT_CODE
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

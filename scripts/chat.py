@@ -21,10 +21,9 @@ def main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     sampling = given_sampling(flags)
     log_to_console(verbose=flags.debug)
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):
-            # A byte that is no character, or one that the terminal cannot show, becomes a mark and not a traceback.
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # A byte that is no character becomes a mark and not a traceback.
+        sys.stdin.reconfigure(errors="replace")
     # Imported after the flags are checked: torch takes a second to load.
     from inference.chat import ChatModel, newest_run
     from inference.terminal import TerminalChat, line_reader

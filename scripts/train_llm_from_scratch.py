@@ -2,6 +2,7 @@
 
 import sys
 
+from core.config_files import CONFIG_ROOT
 from core.errors import UsageError
 from core.logs import log_to_console
 from core.stage import Selection
@@ -24,7 +25,7 @@ def parser() -> Parser:
         DESCRIPTION, sections=("run", "data", "tokenizer", "model", "training", "instruction", "evaluation")
     )
     add = result.add_argument
-    add("--config-dir", default="configs", help="directory of <section>_config.json files, or one JSON file")
+    add("--config-dir", help="directory of <section>_config.json files, or one JSON file; default: configs/")
     add("--data", metavar="DIR", help="directory of raw files (data.raw_dir)")
     add("--instruction-data", metavar="FILE", help="instruction records, jsonl or json (instruction.data)")
     add("--device", help="auto, cpu, cuda, cuda:1 or mps (training.device)")
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> int:
     from pipeline.plan_page import plan_page
     from pipeline.run import dry_run, plan_line, resolve_config, train_llm_from_scratch
 
-    config = resolve_config(flags.config_dir, overrides)
+    config = resolve_config(flags.config_dir or CONFIG_ROOT, overrides)
     skipped = {
         "collect": flags.skip_data_collection,
         "tokenizer": flags.skip_tokenizer,
