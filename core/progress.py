@@ -1,7 +1,10 @@
 """Progress with an estimate of the time that is left, for anything that may take longer than two seconds."""
 
+import contextlib
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -10,6 +13,9 @@ T = TypeVar("T")
 
 SILENT_SECONDS = 2.0
 """Nothing is drawn before this much time has passed, so short work stays quiet."""
+
+LINE_SECONDS = 10.0
+"""Time between lines where a bar cannot be redrawn."""
 
 
 def progress(
@@ -22,7 +28,8 @@ def progress(
 ) -> "tqdm[T]":
     """A bar around `iterable`, or one that is moved by `.update(n)`; also a context manager.
 
-    On a terminal it is redrawn ten times a second; into a file or pipe it writes a line every ten seconds.
+    On a terminal it is redrawn ten times a second; into a file or pipe it writes a line every ten seconds and one at
+    the end.
     """
     terminal = sys.stderr.isatty()
     scaled: dict[str, Any] = {"unit_scale": True, "unit_divisor": 1000} if unit in ("B", "tokens") else {}
@@ -33,9 +40,46 @@ def progress(
         unit=unit,
         initial=initial,
         delay=SILENT_SECONDS,
-        mininterval=0.1 if terminal else 10.0,
+        mininterval=0.1 if terminal else LINE_SECONDS,
         dynamic_ncols=terminal,
         ascii=None if terminal else True,
-        leave=terminal,
+        file=None if terminal else _Lines(),
         **scaled,
     )
+
+
+class _Lines:
+    """Standard error for a bar that cannot be redrawn: each of its states becomes a line."""
+
+    def write(self, text: str) -> None:
+        """Write a state; the carriage returns and blanks around it are for terminals."""
+        if text := text.strip():
+            sys.stderr.write(text + "\n")
+
+    def flush(self) -> None:
+        """Write out what is held back."""
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def timed_progress(*, expected_seconds: float, description: str) -> Iterator[None]:
+    """A bar that the clock moves, around work that cannot say how far it is; it waits at the end if that takes longer.
+
+    Args:
+        expected_seconds: An estimate; the time left is as good as it is.
+    """
+    done = threading.Event()
+    started = time.monotonic()
+
+    def follow_the_clock() -> None:
+        with progress(total=round(expected_seconds, 1), description=description, unit="s") as bar:
+            while not done.wait(0.1):
+                bar.update(min(time.monotonic() - started, expected_seconds) - bar.n)
+
+    thread = threading.Thread(target=follow_the_clock, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -40,7 +40,9 @@ def test_our_own_mistake_is_called_a_bug_and_shown_on_request(capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_resumable_work_with_75(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_ends_resumable_work_with_75(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
     def body() -> int:
         signal.raise_signal(number)
         return 0
