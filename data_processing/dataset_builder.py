@@ -1,7 +1,8 @@
 """A dataset of token rows out of a jsonl corpus: splits, encodes, packs, streaming. Knows no model and no trainer."""
 
+import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from core.progress import progress
 from data_processing.arrow_rows import id_type
 from data_processing.json_records import JsonRecord, read_json_lines
 from data_processing.packing import ContinuousPacker
+from data_processing.position_split import is_worth_cutting, num_few, pieces_of
 from data_processing.row_writer import SHARD_BYTES
 from data_processing.split_assignment import SplitAssignment
 from data_processing.token_dataset import DatasetFormat, DatasetWriter, TokenDataset, save_dataset
@@ -108,9 +110,11 @@ class DatasetBuilder:
         """The splits "train", "validation" and "test" of a corpus, in a temporary directory until they are saved.
 
         A document belongs to a split by the hash of its text: equal texts are never in two splits, and none changes
-        its split when the corpus grows. A corpus so small that a wanted split would be empty gives it one of its
-        documents (`SplitAssignment`; the report and a log line say so); with fewer documents than splits, test is
-        missing first, then validation.
+        its split when the corpus grows. A corpus of so few documents that the smallest share is less than one of them
+        has its long ones cut by position instead (`position_split`): 90 % of a book to train on, the rest held out.
+        Where they are short too, and a wanted split would be empty, it is given one of the documents
+        (`SplitAssignment`); with fewer documents than splits, test is missing first, then validation. The report and
+        a log line say what was done.
 
         Args:
             jsonl_file: Records with the text in `text_field`; other fields are not read. Records with an empty
@@ -145,20 +149,31 @@ class DatasetBuilder:
             work_dir=self.work_dir,
             shard_bytes=self.shard_bytes,
         ) as writer:
-            num_documents = self._encode_and_pack(assignment.assign(texts()), writer)
+            stream = texts()
+            first = list(itertools.islice(stream, num_few(shares)))
+            num_cut = 0
+            if len(first) < num_few(shares):
+                num_cut = sum(is_worth_cutting(document.text, shares) for _, document in first)
+            documents = (
+                _cut_by_position([document for _, document in first], shares)
+                if num_cut
+                else assignment.assign(itertools.chain(first, stream))
+            )
+            num_documents = self._encode_and_pack(documents, writer)
             if num_documents == 0:
                 raise DataError(
                     f"{path}: no text in it ({num_empty} records with an empty {self.text_field!r}); "
                     "collect some documents first, or lower data.min_text_length"
                 )
-            _log_small_corpus(path, assignment, num_documents)
+            _log_small_corpus(path, assignment, num_documents, num_cut)
             return writer.finish(
                 {
-                    "documents": num_documents,
+                    "documents": len(first) if num_cut else num_documents,
+                    "documents_cut": num_cut,
                     "empty_documents": num_empty,
                     "seed": self.seed,
                     "shares": shares,
-                    "empty_splits": assignment.empty_splits,
+                    "empty_splits": [] if num_cut else assignment.empty_splits,
                     "splits_given_a_document": sorted(assignment.moved.values()),
                 }
             )
@@ -246,7 +261,25 @@ def _batches(documents: Iterable[tuple[str, _Text]]) -> Iterator[list[tuple[str,
         yield batch
 
 
-def _log_small_corpus(path: Path, assignment: SplitAssignment[_Text], num_documents: int) -> None:
+def _cut_by_position(documents: Sequence[_Text], shares: Mapping[str, float]) -> Iterator[tuple[str, _Text]]:
+    for document in documents:
+        if is_worth_cutting(document.text, shares):
+            for split, piece in pieces_of(document.text, shares):
+                yield split, _Text(piece, len(piece.encode("utf-8")))
+        else:
+            yield "train", document
+
+
+def _log_small_corpus(
+    path: Path, assignment: SplitAssignment[_Text], num_documents: int, num_cut: int
+) -> None:
+    if num_cut:
+        logger.info(
+            "%s: few documents; %d long ones are cut into their first part, to train on, and the rest, held out",
+            path,
+            num_cut,
+        )
+        return
     for split in assignment.moved.values():
         logger.warning(
             "%s: of %d documents none fell into %s; it was given one, so that it is not empty",
