@@ -51,9 +51,14 @@ def progress(
 class _Lines:
     """Standard error for a bar that cannot be redrawn: each of its states becomes a line."""
 
+    _last = ""
+
     def write(self, text: str) -> None:
         """Write a state; the carriage returns and blanks around it are for terminals."""
-        if text := text.strip():
+        text = text.strip()
+        # A bar that ends draws its last state twice, with another speed in brackets.
+        if (state := text.partition(" [")[0]) != self._last:
+            self._last = state
             sys.stderr.write(text + "\n")
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ import torch
 from core.device_manager import DeviceManager
 from core.errors import ConfigError
 from core.files import write_json
+from core.progress import progress
 from core.training_config import OptimizationConfig
 from models.counting import count_parameters
 from models.transformer_lm import TransformerLM
@@ -120,10 +121,15 @@ def _steps_within_budget(
     )
     batches = source.from_micro_batch(0)
     seconds: list[float] = []
-    with torch.random.fork_rng(devices=[]):
-        while len(seconds) < 5 or sum(seconds) < 0.04 * config.time_budget_seconds:
+    enough = 0.04 * config.time_budget_seconds
+    with (
+        torch.random.fork_rng(devices=[]),
+        progress(total=round(enough, 1), description="measuring the speed", unit="s") as bar,
+    ):
+        while len(seconds) < 5 or sum(seconds) < enough:
             step = [next(batches) for _ in range(config.gradient_accumulation_steps)]
             seconds.append(probe.train_step(step).elapsed_seconds)
+            bar.update(min(seconds[-1], max(0.0, enough - bar.n)))
     # The lower quartile, because what else runs on the machine slows down some steps and speeds up none.
     step_seconds = statistics.quantiles(seconds[1:], n=4)[0]
     # A forward pass costs a third of a step (Kaplan et al. 2020): forward 1, backward 2.
