@@ -57,7 +57,8 @@ class _Lines:
         """Write a state; the carriage returns and blanks around it are for terminals."""
         text = text.strip()
         # A bar that ends draws its last state twice, with another speed in brackets.
-        if (state := text.partition(" [")[0]) != self._last:
+        state = text.partition(" [")[0]
+        if text and state != self._last:
             self._last = state
             sys.stderr.write(text + "\n")
 
