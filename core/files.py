@@ -97,11 +97,10 @@ def new_directory(final: str | Path, *, disk: Disk = LOCAL_DISK) -> Iterator[Pat
     assert not final.exists(), f"{final} is already there; move it aside first"
     temporary = _temporary_name(final)
     with explain_disk_errors(final):
-        temporary.mkdir(parents=True, mode=0o700)
+        temporary.mkdir(parents=True)
         try:
             yield temporary
             sync_tree(temporary, disk=disk)
-            temporary.chmod(0o755)
             disk.rename(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -166,16 +165,17 @@ def sha256_json(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def directory_lock(directory: Path) -> Iterator[None]:
-    """Hold `directory` for this process alone; the kernel lets go of it when the process dies, however it dies.
+def lock(path: Path, *, held: Path) -> Iterator[None]:
+    """Hold the file `path`, which stands for the directory `held`, for this process alone.
+
+    The kernel lets go of it when the process dies, however it dies.
 
     Raises:
         LockedError: another process holds it; the message names that process.
-        DiskError: the directory cannot be created or written.
+        DiskError: the file cannot be created.
     """
-    path = directory / ".lock"
     with explain_disk_errors(path):
-        directory.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
     with file:
         try:
@@ -183,8 +183,8 @@ def directory_lock(directory: Path) -> Iterator[None]:
         except OSError:
             file.seek(0)
             raise LockedError(
-                f"{directory} is in use by {file.read().strip() or 'another process'}; wait for it to end, "
-                "or choose another run.dir"
+                f"{held} is in use by {file.read().strip() or 'another process'}; wait for it to end, "
+                "or choose another directory"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {_host_name()}")
@@ -197,6 +197,10 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
     """Turn an operating system error of the block into one line that says what to do about the disk."""
     try:
         yield
+    except shutil.Error as error:  # what copytree makes of several errors, without their numbers
+        if f"[Errno {errno.ENOSPC}]" in str(error) or f"[Errno {errno.EFBIG}]" in str(error):
+            raise DiskError(_disk_message(path, OSError(errno.ENOSPC, "full"))) from error
+        raise
     except OSError as error:
         if error.errno not in _DISK_IS_FULL | _NOT_WRITABLE | _DISK_FAILS:
             raise

@@ -199,6 +199,10 @@ def _check_selection(stages: Sequence[Stage[C]], selection: Selection) -> None:
                 )
     if selection.only and selection.until:
         raise UsageError("--only and --until exclude each other; keep one")
+    for name in sorted(selection.rebuild & selection.skip):
+        raise UsageError(f"{name} cannot be both rebuilt and taken as it is; keep one")
+    if selection.only and (selection.only in selection.skip or selection.rebuild - {selection.only}):
+        raise UsageError(f"--only {selection.only} contradicts what else was said of stages; leave one out")
 
 
 def _decide(
@@ -222,7 +226,12 @@ def _decide(
         needed = selection.only is None or stage.name in _all_needs(stages, selection.only)
         if not needed:
             return Decision(stage.name, "skipped", place, (f"{selection.only} does not need it",))
-        return Decision(stage.name, "taken as it is", place, artifact=_take_as_it_is(stage, place))
+        try:
+            return Decision(stage.name, "taken as it is", place, artifact=_take_as_it_is(stage, place))
+        except ConfigError:
+            if stage.name in selection.skip or stage.name in _all_needs(stages, selection.only, wants=False):
+                raise
+            return Decision(stage.name, "skipped", place, (f"{selection.only} can do without it",))
     return _compare(stage, stages, config, selection, earlier, place)
 
 
@@ -248,6 +257,11 @@ def _compare(
     if stage.name in selection.rebuild:
         return decision("redo", "asked for with --rebuild")
     differences = _differences(manifest["recipe"], _recipe(stage, config, earlier))
+    differences += [
+        f"{name} is not there any more"
+        for name in manifest["recipe"]["inputs"]
+        if name in earlier and earlier[name].action == "skipped"
+    ]
     unknown = [
         name for name in _reads(stage) if earlier[name].artifact is None and earlier[name].action != "skipped"
     ]
@@ -304,10 +318,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _all_needs(stages: Sequence[Stage[C]], name: str) -> set[str]:
+def _all_needs(stages: Sequence[Stage[C]], name: str | None, *, wants: bool = True) -> set[str]:
     by_name = {stage.name: stage for stage in stages}
-    direct = set(_reads(by_name[name]))
-    return direct.union(*(_all_needs(stages, need) for need in direct))
+    if name is None:
+        return set()
+    direct = set(_reads(by_name[name]) if wants else by_name[name].needs)
+    return direct.union(*(_all_needs(stages, need, wants=wants) for need in direct))
 
 
 def _take_as_it_is(stage: Stage[C], place: Path) -> Artifact:

@@ -397,6 +397,13 @@ class OptimizationConfig(Config):
             raise ValueError(f"warmup_steps {self.warmup_steps} is above total_steps {self.total_steps}")
         return self
 
+    def fingerprint_settings(self) -> dict[str, Any]:
+        """As for every section; with early stopping the cadence of evaluations decides where the run ends."""
+        values = super().fingerprint_settings()
+        if self.early_stopping_patience is not None:
+            values |= {"eval_steps": self.eval_steps, "eval_batches": self.eval_batches}
+        return values
+
 
 class TrainingConfig(OptimizationConfig):
     """Pretraining. Without total_steps, epochs or time_budget_seconds its length is 20 tokens a parameter
@@ -466,7 +473,7 @@ class RunConfig(Config):
     """The run as a whole."""
 
     name: str = Field(
-        "default", pattern=r"^[\w.-]+$", description="Name of the run.", json_schema_extra=RUNTIME
+        "default", pattern=r"^\w[\w.-]*$", description="Name of the run.", json_schema_extra=RUNTIME
     )
     dir: Path | None = Field(
         None,

@@ -66,6 +66,8 @@ class DataCollector:
         cleaner: What is done to texts, and which are left out; None = `TextCleaner()` with its defaults.
         text_field: Field of JSON records that holds the text.
         remove_duplicates: Whether a text equal to an earlier one (after cleaning) is left out.
+        ignore: Files and directories that are no data although they may lie where data is read, such as the
+            results of earlier runs.
     """
 
     def __init__(
@@ -75,11 +77,13 @@ class DataCollector:
         *,
         text_field: str = "text",
         remove_duplicates: bool = True,
+        ignore: Iterable[str | Path] = (),
     ) -> None:
         self.output_dir = Path(output_dir)
         self.cleaner = cleaner if cleaner is not None else TextCleaner()
         self.text_field = text_field
         self.remove_duplicates = remove_duplicates
+        self.ignore = tuple(map(Path, ignore))
         self.ledger = Ledger()
         self._duplicates = ExactDuplicates()
         self._corpus_bytes = 0
@@ -102,7 +106,7 @@ class DataCollector:
             DiskError: the corpus cannot be written.
         """
         existing_directory(source_dir)
-        own = (self.corpus_path, self.report_path)
+        own = (self.corpus_path, self.report_path, *self.ignore)
         found = find_files(
             source_dir,
             formats=READERS,

@@ -37,7 +37,7 @@ class RawFile:
 
 @dataclass(frozen=True, slots=True)
 class SkippedDirectory:
-    """A directory that was not entered: `hidden`, `excluded`, `symlink`, `unreadable` or `not_recursive`."""
+    """A directory that was not entered: hidden, excluded, symlink, unreadable, own_output or not_recursive."""
 
     source: str
     reason: str
@@ -88,6 +88,8 @@ def find_files(
             if _is_own(path, ignore):
                 continue
             yield _judge(path, source, root=resolved_root, formats=formats)
+        elif _is_own(path, ignore):
+            yield SkippedDirectory(source, "own_output")
         elif reason := _reason_not_to_enter(entry, recursive=recursive):
             yield SkippedDirectory(source, reason)
         else:

@@ -69,6 +69,8 @@ def _questions(model: ChatModel, instructions: Path, config: EvaluationConfig) -
         if number == 0 or not (instructions / split).is_dir():
             continue
         questions = list(questions_in(TokenRows(instructions / split), model.tokenizer))
+        if not questions:  # every true answer was cut off at the context
+            continue
         answers = ask(
             model,
             evenly_spaced(questions, number),

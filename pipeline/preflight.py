@@ -6,10 +6,13 @@ from pathlib import Path
 
 from core.device_manager import DeviceManager
 from core.errors import ConfigError, DataError, DiskError
-from core.training_config import PipelineConfig
+from core.training_config import DataConfig, PipelineConfig
 from models.counting import count_parameters
 from pipeline.sources import Sources
-from pipeline.stages import DEFAULT_INSTRUCTION_FILE
+from pipeline.stages import DEFAULT_INSTRUCTION_FILE, own_places
+from tokenization.tokenizer import Tokenizer
+
+DEFAULT_RAW_DIR: Path = DataConfig.model_fields["raw_dir"].default
 
 BYTES_PER_PARAMETER_TRAINING = 16
 """float32 weights, gradients and AdamW's two moments."""
@@ -53,7 +56,10 @@ def settle(config: PipelineConfig, sources: Sources | None) -> tuple[PipelineCon
     notes: list[str] = []
     data = config.data
     if sources is None and data.corpus == "auto":
-        if data.raw_dir.is_dir() and any(not p.name.startswith(".") for p in data.raw_dir.iterdir()):
+        if data.raw_dir != DEFAULT_RAW_DIR:
+            # Somebody named it: what it lacks is an error, and nothing else is trained on instead.
+            config = config.replace(data={"corpus": "directory"})
+        elif data.raw_dir.is_dir() and any(not p.name.startswith(".") for p in data.raw_dir.iterdir()):
             config = config.replace(data={"corpus": "directory"})
         else:
             config = config.replace(data={"corpus": "python_standard_library"})
@@ -80,6 +86,7 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
             "name another with --data DIR"
         )
     check_named_files(config)
+    check_places(config)
     estimate = estimate_needs(config)
     memory = device.total_memory_bytes()
     if memory and estimate.state_bytes > memory:
@@ -98,6 +105,32 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
     return estimate
 
 
+def check_places(config: PipelineConfig) -> None:
+    """Refuse places of results that would overwrite each other or something else.
+
+    Raises:
+        ConfigError: two are the same or one is inside another, or the run would fill the current directory.
+    """
+    run = config.run.directory.resolve()
+    if run in (Path.cwd(), Path.home(), *Path.cwd().parents):
+        raise ConfigError(
+            f"run.dir={str(config.run.directory)!r}: a run needs a directory of its own, such as runs/mine"
+        )
+    places = {str(place): place.resolve() for place in own_places(config)[1:]}
+    if len(places) < len(own_places(config)) - 1:
+        raise ConfigError("two of the output directories are the same; each stage needs its own")
+    for name, place in places.items():
+        if run == place or run.is_relative_to(place):
+            raise ConfigError(
+                f"output directory {name!r} holds the run directory {config.run.directory}; choose another"
+            )
+        for other, inside in places.items():
+            if other != name and inside.is_relative_to(place):
+                raise ConfigError(
+                    f"output directory {other!r} is {name!r} or inside of it; each stage needs its own"
+                )
+
+
 def check_named_files(config: PipelineConfig) -> None:
     """Refuse, before hours of work, to go on to a file that is not there.
 
@@ -109,6 +142,13 @@ def check_named_files(config: PipelineConfig) -> None:
         raise DataError(f"instruction.data={str(file)!r}: no such file")
     if config.tokenizer.path is not None and not config.tokenizer.path.exists():
         raise DataError(f"tokenizer.path={str(config.tokenizer.path)!r}: no such file")
+    if config.tokenizer.path is not None and config.model.vocab_size is not None:
+        found = Tokenizer.from_file(config.tokenizer.path).vocab_size
+        if found > config.model.vocab_size:
+            raise ConfigError(
+                f"model.vocab_size {config.model.vocab_size} is below the {found} tokens of tokenizer.path "
+                f"{config.tokenizer.path}; set it to null"
+            )
 
 
 def estimate_needs(config: PipelineConfig) -> Estimate:

@@ -5,10 +5,11 @@ result = train_llm_from_scratch("configs/quickstart", {"texts": my_texts})
 result.chat([{"role": "user", "content": "Hello"}])
 """
 
+import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,8 @@ from typing import Any
 from core.config import merge, read_json_object
 from core.config_files import load_config
 from core.errors import DataError, MismatchError
-from core.files import directory_lock, write_json
-from core.stage import Artifact, Decision, Selection, plan_stages, run_stages
+from core.files import TEMPORARY_MARK, lock, remove, write_json
+from core.stage import Artifact, Decision, Selection, Stage, plan_stages, run_stages
 from core.training_config import PipelineConfig
 from inference.chat import ChatModel, find_model
 from models.hf_layout import model_config_from_hf
@@ -29,7 +30,8 @@ from tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.json"
+SETTINGS_FILE = "settings.json"
+"""The resolved configuration of a run. Not `config.json`: a directory with that name in it is a model."""
 
 DRY_RUN_TRAINING: Mapping[str, Any] = {
     "total_steps": 1,
@@ -100,8 +102,9 @@ def resolve_config(
     if isinstance(config, PipelineConfig):
         return config.replace(**overrides) if overrides else config
     if isinstance(config, str | Path):
-        device = (overrides or {}).get("training", {}).get("device") or "auto"
-        return load_config(config, overrides, preset_for_auto=preset_for_device(device))
+        training = (overrides or {}).get("training")
+        device = training.get("device") if isinstance(training, Mapping) else None
+        return load_config(config, overrides, preset_for_auto=preset_for_device(device or "auto"))
     return load_config(None, merge(config or {}, overrides or {}), preset_for_auto=preset_for_device("auto"))
 
 
@@ -139,10 +142,9 @@ def train_llm_from_scratch(
     for note in notes:
         logger.info(note)
     check(settled, given)
-    run_directory = settled.run.directory
-    with directory_lock(run_directory):
-        write_json(run_directory / CONFIG_FILE, settled.to_dict())
-        artifacts = run_stages(line(given), settled, selection, announce=announce or _log_decision)
+    stages = line(given)
+    with _locked(stages, settled):
+        artifacts = _run(stages, settled, selection, announce or _log_decision)
     return TrainedLine(settled, artifacts)
 
 
@@ -169,6 +171,37 @@ def dry_run(
     finally:
         shutil.rmtree(scratch)
     return TrainedLine(settled, artifacts)
+
+
+@contextlib.contextmanager
+def _locked(stages: Sequence[Stage[PipelineConfig]], config: PipelineConfig) -> Iterator[None]:
+    """Hold the run directory, and each place outside of it that the configuration names."""
+    run_directory = config.run.directory
+    outside = [place for stage in stages if not (place := stage.place(config)).is_relative_to(run_directory)]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock(run_directory / ".lock", held=run_directory))
+        for place in outside:
+            # Beside it, because a stage's own directory must not exist before it is whole.
+            stack.enter_context(lock(place.parent / f".{place.name}.lock", held=place))
+        # Nobody else writes here now, so whatever is half-written was left by a process that was killed.
+        for leftover in run_directory.glob(f".*{TEMPORARY_MARK}*"):
+            remove(leftover)
+        yield
+
+
+def _run(
+    stages: Sequence[Stage[PipelineConfig]],
+    config: PipelineConfig,
+    selection: Selection,
+    announce: Callable[[Decision], None],
+) -> dict[str, Artifact]:
+    def note(decision: Decision) -> None:
+        # Written with the first stage and not before: a run that is refused keeps the settings that it was made with.
+        if decision.stage == stages[0].name:
+            write_json(config.run.directory / SETTINGS_FILE, config.to_dict())
+        announce(decision)
+
+    return run_stages(stages, config, selection, announce=note)
 
 
 def _log_decision(decision: Decision) -> None:
@@ -201,7 +234,6 @@ def tune_pretrained_model(
     check_named_files(config)
     shape = model_config_from_hf(read_json_object(pretrained / "config.json"))
     stages = tuning_line(pretrained, tokenizer, shape.max_position_embeddings)
-    with directory_lock(config.run.directory):
-        write_json(config.run.directory / CONFIG_FILE, config.to_dict())
-        artifacts = run_stages(stages, config, announce=_log_decision)
+    with _locked(stages, config):
+        artifacts = _run(stages, config, Selection(), _log_decision)
     return TrainedLine(config, artifacts)

@@ -47,7 +47,11 @@ def collect(sources: Sources | None, config: PipelineConfig, _inputs: Inputs, ou
         max_length=data.max_text_length,
     )
     collector = DataCollector(
-        out, cleaner, text_field=data.text_field, remove_duplicates=data.remove_duplicates
+        out,
+        cleaner,
+        text_field=data.text_field,
+        remove_duplicates=data.remove_duplicates,
+        ignore=own_places(config),
     )
     collect_sources(collector, sources, data)
     return collector.ledger.to_dict()
@@ -201,13 +205,31 @@ def _instruction_source(config: PipelineConfig) -> Mapping[str, Any]:
     return {"instruction file": sha256_file(file) if file.is_file() else "missing"}
 
 
-def _section(name: str, section: Config, *fields: str) -> dict[str, Any]:
+def _given_tokenizer(config: PipelineConfig) -> Mapping[str, Any]:
+    path = config.tokenizer.path
+    return {"given tokenizer": Tokenizer.from_file(path).fingerprint} if path is not None else {}
+
+
+def _section(name: str, section: Config, *fields: str, without: str | None = None) -> dict[str, Any]:
+    """Settings by dotted name. What a path points to enters a recipe by its content, so the path itself is left out."""
     values = section.fingerprint_settings()
-    return {f"{name}.{key}": values[key] for key in (fields or values)}
+    return {f"{name}.{key}": values[key] for key in (fields or values) if key != without}
 
 
 def _in_run(name: str, explicit: Path | None, config: PipelineConfig) -> Path:
     return explicit if explicit is not None else config.run.directory / name
+
+
+def own_places(config: PipelineConfig) -> list[Path]:
+    """Where the run writes: its directory, and the explicit places outside of it."""
+    explicit = (
+        config.data.output_dir,
+        config.tokenizer.output_dir,
+        config.data.dataset_dir,
+        config.training.output_dir,
+        config.instruction.output_dir,
+    )
+    return [config.run.directory, *(place for place in explicit if place is not None)]
 
 
 def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
@@ -231,16 +253,18 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
                 "max_urls_per_document",
                 "remove_duplicates",
             ),
-            sources=lambda c: source_facts(sources, c.data),
+            sources=lambda c: source_facts(sources, c.data, ignore=own_places(c)),
             place=lambda c: _in_run("corpus", c.data.output_dir, c),
         ),
         Stage(
             name="tokenizer",
             run=train_tokenizer,
             settings=lambda c: (
-                _section("data", c.data, "tokenizer_vocab_size") | _section("tokenizer", c.tokenizer)
+                _section("data", c.data, "tokenizer_vocab_size")
+                | _section("tokenizer", c.tokenizer, without="path")
             ),
             needs=("collect",),
+            sources=_given_tokenizer,
             place=lambda c: _in_run("tokenizer", c.tokenizer.output_dir, c),
         ),
         Stage(
@@ -266,7 +290,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             name="instructions",
             run=prepare_instructions,
             settings=lambda c: (
-                _section("instruction", c.instruction, "data", "max_records", "val_split", "long_records")
+                _section("instruction", c.instruction, "max_records", "val_split", "long_records")
                 | _section("data", c.data, "seed")
                 | _section("model", c.model, "max_position_embeddings")
             ),
@@ -278,7 +302,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
         Stage(
             name="finetune",
             run=finetune,
-            settings=lambda c: _section("instruction", c.instruction),
+            settings=lambda c: _section("instruction", c.instruction, without="data"),
             needs=("pretrain", "instructions", "tokenizer"),
             place=lambda c: _in_run("finetune", c.instruction.output_dir, c),
             outputs="final/**/*",
@@ -287,7 +311,9 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
         Stage(
             name="evaluate",
             run=evaluate,
-            settings=lambda c: _section("evaluation", c.evaluation),
+            settings=lambda c: (
+                _section("evaluation", c.evaluation) | _section("training", c.training, "document_masking")
+            ),
             needs=("dataset", "pretrain"),
             wants=("instructions", "finetune"),
             place=lambda c: c.run.directory / "evaluation",
@@ -312,7 +338,7 @@ def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[S
             name="instructions",
             run=lambda config, _inputs, out: _conversation_rows(config, tokenizer, context, out),
             settings=lambda c: (
-                _section("instruction", c.instruction, "data", "max_records", "val_split", "long_records")
+                _section("instruction", c.instruction, "max_records", "val_split", "long_records")
                 | _section("data", c.data, "seed")
             ),
             sources=given,
@@ -323,7 +349,7 @@ def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[S
             run=lambda config, inputs, out: _tune(
                 config, pretrained, tokenizer, inputs["instructions"].directory, out
             ),
-            settings=lambda c: _section("instruction", c.instruction),
+            settings=lambda c: _section("instruction", c.instruction, without="data"),
             needs=("instructions",),
             sources=lambda c: {"pretrained model": sha256_file(pretrained / "model.safetensors")},
             place=lambda c: _in_run("finetune", c.instruction.output_dir, c),

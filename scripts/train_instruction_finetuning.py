@@ -1,9 +1,11 @@
 """Instruction tuning of a model that is there already: a checkpoint of this project, or a whole run."""
 
+import shlex
 import sys
 from pathlib import Path
 
 from core.logs import log_to_console
+from core.training_config import RunConfig
 from pipeline.arguments import Parser, set_value
 from pipeline.command import run_command
 
@@ -31,18 +33,20 @@ def main(arguments: list[str]) -> int:
     log_to_console(verbose=flags.debug)
     overrides = set_value(overrides, "training.device", flags.device)
     overrides = set_value(overrides, "instruction.data", flags.instruction_data)
-    if "run" not in overrides:
-        overrides = set_value(overrides, "run.name", "instruction-tuned")
 
     # Imported after the flags are checked: torch takes a second to load.
     from pipeline.closing_page import closing_page
     from pipeline.run import resolve_config, tune_pretrained_model
 
     config = resolve_config(flags.config_dir, overrides)
+    if config.run == RunConfig(
+        preset=config.run.preset
+    ):  # nobody said where to: not over the main line's own run
+        config = config.replace(run={"name": "instruction-tuned"})
     result = tune_pretrained_model(
         config, pretrained_model=flags.pretrained_model, tokenizer_model=flags.tokenizer_model
     )
-    print(closing_page(result, " ".join(["python", "scripts/train_instruction_finetuning.py", *arguments])))
+    print(closing_page(result, shlex.join(["python", "scripts/train_instruction_finetuning.py", *arguments])))
     return 0
 
 

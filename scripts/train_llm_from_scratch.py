@@ -1,5 +1,6 @@
 """Raw files → tokenizer → dataset → pretraining → instruction tuning → evaluation: the whole line in one command."""
 
+import shlex
 import sys
 
 from core.config_files import CONFIG_ROOT
@@ -86,7 +87,7 @@ def main(arguments: list[str]) -> int:
         print("dry run: every stage ran; nothing of it was kept")
         return 0
     result = train_llm_from_scratch(config, selection=selection)
-    print(closing_page(result, " ".join(["python", "scripts/train_llm_from_scratch.py", *arguments])))
+    print(closing_page(result, shlex.join(["python", "scripts/train_llm_from_scratch.py", *arguments])))
     return 0
 
 

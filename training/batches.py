@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from core.seeds import derive_seed
 from data_processing.token_rows import TokenRows
 from training.losses import Batch
@@ -22,6 +22,10 @@ class BatchSource(Protocol):
     @property
     def batches_per_epoch(self) -> float:
         """Micro-batches in one pass over the data; may be fractional."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether another process is known to get the same batches."""
 
     def from_micro_batch(self, start: int) -> Iterator[Batch]:
         """Micro-batches number `start`, `start` + 1, … without end, the same ones in every process."""
@@ -46,6 +50,11 @@ class RowBatches:
         """Micro-batches in one pass over the data; may be fractional."""
         return len(self.rows) / self.batch_size
 
+    @property
+    def is_repeatable(self) -> bool:
+        """True: the order is computed."""
+        return True
+
     def from_micro_batch(self, start: int) -> Iterator[Batch]:
         """Micro-batches number `start`, `start` + 1, … without end."""
         order = self._row_order(start * self.batch_size)
@@ -64,21 +73,55 @@ class LoaderBatches:
     """A plain DataLoader as a source that can go forward to any micro-batch, exactly as if it had run through.
 
     Each epoch begins under random numbers that depend on the seed and the epoch alone: the loader's sampler draws
-    its order from them, so a new process meets the same order. A loader with a generator of its own is reseeded.
+    its order from them, so a new process meets the same order. Generators of the loader and of torch's own samplers
+    are reseeded; of a sampler from elsewhere nothing is known, and `is_repeatable` says so.
+
+    Raises:
+        DataError: the loader has no length or no batches.
+        ConfigError: it keeps its workers, and with them random state, from one epoch to the next.
     """
 
     def __init__(self, loader: "DataLoader[Any]", *, seed: int) -> None:
-        if len(loader) == 0:
+        try:
+            num_batches = len(loader)
+        except TypeError:
+            raise DataError(
+                "the training loader has no length (an iterable dataset, or a sampler without __len__), so a run could "
+                "not be resumed; give a dataset that can be indexed, such as DatasetBuilder's splits"
+            ) from None
+        if num_batches == 0:
             raise DataError(
                 "the training loader has no batches: its dataset is empty or smaller than a batch"
             )
+        if loader.persistent_workers:
+            raise ConfigError(
+                "the training loader has persistent_workers=True: workers that live on draw other orders than new "
+                "ones, and a resumed run would differ; leave it at False"
+            )
         self.loader = loader
         self.seed = seed
+        samplers = [loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
+        self._generators = [
+            generator
+            for generator in (
+                loader.generator,
+                *(getattr(sampler, "generator", None) for sampler in samplers),
+            )
+            if isinstance(generator, torch.Generator)
+        ]
+        self._is_repeatable = all(
+            sampler is None or type(sampler).__module__ == "torch.utils.data.sampler" for sampler in samplers
+        )
 
     @property
     def batches_per_epoch(self) -> float:
         """Micro-batches in one pass over the loader."""
         return float(len(self.loader))
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the order comes from torch's own samplers."""
+        return self._is_repeatable
 
     def from_micro_batch(self, start: int) -> Iterator[Batch]:
         """Micro-batches number `start`, `start` + 1, … without end."""
@@ -89,9 +132,8 @@ class LoaderBatches:
 
     def _one_epoch(self, epoch: int) -> Iterator[Batch]:
         seed = derive_seed(self.seed, "order", epoch)
-        if self.loader.generator is not None:
-            self.loader.generator.manual_seed(seed)
-        batches = iter([])  # type: Iterator[Any]
+        for generator in self._generators:
+            generator.manual_seed(seed)
         # Samplers draw their order when the first batch is asked for; after that nothing global is drawn.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

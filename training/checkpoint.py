@@ -12,12 +12,22 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from core.errors import CorruptArtifactError, DataError
-from core.files import LOCAL_DISK, Disk, explain_disk_errors, move_aside, new_directory, remove, write_json
+from core.files import (
+    LOCAL_DISK,
+    TEMPORARY_MARK,
+    Disk,
+    explain_disk_errors,
+    move_aside,
+    new_directory,
+    remove,
+    write_json,
+)
 from core.manifest import MANIFEST_NAME, describe_files, read_manifest, verify_files, write_manifest
 from models.hf_layout import save_model
+from models.safetensors_file import write_safetensors
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 
@@ -75,7 +85,7 @@ def save_checkpoint(
         if trainer_state is not None:
             (out / "trainer").mkdir()
             write_json(out / STATE_FILE, trainer_state, disk=disk)
-            save_file(dict(optimizer_state or {}), out / OPTIMIZER_FILE)
+            write_safetensors(out / OPTIMIZER_FILE, optimizer_state or {})
         files = describe_files(out, (path for path in out.rglob("*") if path.is_file()))
         write_manifest(out, {"status": "complete", **facts, "files": files}, disk=disk)
     if place != final:
@@ -88,8 +98,13 @@ def save_checkpoint(
     return final
 
 
-def finish_replacements(directory: Path) -> None:
-    """Put back or clear away what a process that was killed while it replaced a checkpoint left behind."""
+def clear_away_leftovers(directory: Path) -> None:
+    """Put back or delete what a process that was killed while it saved left behind.
+
+    Only for a directory that nobody else writes to.
+    """
+    for half in [*directory.glob(f".*{TEMPORARY_MARK}*"), *directory.glob(".*.new")]:
+        remove(half)
     for old in directory.glob(".*.old"):
         final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
         if final.exists():
@@ -149,22 +164,33 @@ def latest_checkpoint(directory: Path) -> Path | None:
     Raises:
         CorruptArtifactError: there are checkpoints, but none is intact: starting over silently would lose work.
     """
-    reasons: list[str] = []
+    damaged: list[tuple[Path, CorruptArtifactError]] = []
     for path in reversed(list_checkpoints(directory)):
         try:
             verify_checkpoint(path)
         except CorruptArtifactError as error:
-            aside = move_aside(path, "corrupt")
-            logger.warning("%s; moved to %s, trying the checkpoint before it", error, aside)
-            reasons.append(str(error))
-        else:
-            return path
-    if reasons:
+            damaged.append((path, error))
+            continue
+        # Moved only now that there is something to go on from: otherwise the next start would find nothing wrong.
+        for place, reason in damaged:
+            aside = move_aside(place, "corrupt")
+            logger.warning("%s; moved to %s, going on from %s", reason, aside, path.name)
+        return path
+    if damaged:
+        reasons = [str(error) for _, error in damaged]
         raise CorruptArtifactError(
             f"{directory}: no checkpoint is intact ({'; '.join(reasons)}); restore one from a backup, "
             "or start over with --rebuild"
         )
     return None
+
+
+def set_aside_later_checkpoints(directory: Path, step: int) -> None:
+    """Move checkpoints of steps after `step` out of the way of a run that goes on from there again."""
+    for path in list_checkpoints(directory):
+        if int(path.name.removeprefix("step_")) > step:
+            aside = move_aside(path, "superseded")
+            logger.warning("%s: is of a later step than the run goes on from; moved to %s", path, aside.name)
 
 
 def delete_old_checkpoints(directory: Path, keep: int | None) -> None:

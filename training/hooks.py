@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import os
 import secrets
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from core.errors import MissingDependencyError
+from core.files import atomic_write
 from core.progress import progress
 from training.trainer import Evaluation, StepReport, Trainer
 
@@ -34,22 +36,31 @@ class JsonlMetrics:
 
     def __init__(self, path: Path, *, first_step: int) -> None:
         kept = []
-        if path.exists():
+        # A run that starts over has no step behind it, and writes its step 0 again.
+        if path.exists() and first_step > 0:
             for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
                 # A kill can leave half a line at the end.
                 with contextlib.suppress(json.JSONDecodeError):
                     if json.loads(line)["step"] <= first_step:
                         kept.append(line)
-        path.write_text("".join(kept), encoding="utf-8")
+        atomic_write(path, "".join(kept))
+        self._path = path
         self._file: IO[str] = path.open("a", encoding="utf-8", buffering=1)
+        self._warned = False
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one line."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        """Append one line. A full disk does not end the training for it: that is said once, and lines are lost."""
+        try:
+            self._file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+        except OSError as error:
+            if not self._warned:
+                logger.warning("%s: not written any more (%s); training goes on", self._path, error.strerror)
+            self._warned = True
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a write that failed before and was warned of
+            self._file.close()
 
 
 class TensorBoardMetrics:
@@ -148,19 +159,23 @@ class LogSteps:
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
         """Collect, and write when it is time."""
-        self._losses.append(report.loss_nats)
+        if not report.skipped:
+            self._losses.append(report.loss_nats)
         self._tokens += report.num_tokens
         self._seconds += report.elapsed_seconds
         if report.step % trainer.config.logging_steps and report.step != trainer.total_steps:
             return
+        if not self._losses:  # every step since the last line was skipped
+            return
         values = {
             "train/loss": sum(self._losses) / len(self._losses),
             "train/learning_rate": report.learning_rate,
-            "train/gradient_norm": report.gradient_norm,
             "train/tokens": float(trainer.progress.num_tokens),
             "train/tokens_per_second": self._tokens / max(self._seconds, 1e-9),
             "train/peak_memory_bytes": float(trainer.device_manager.peak_memory_bytes()),
         }
+        if not report.skipped:
+            values["train/gradient_norm"] = report.gradient_norm
         for sink in self._sinks:
             sink.write(report.step, values)
         self._losses, self._tokens, self._seconds = [], 0, 0.0
@@ -182,10 +197,12 @@ class ShowProgress:
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
         """Move the bar."""
-        self._loss = report.loss_nats if self._loss is None else 0.95 * self._loss + 0.05 * report.loss_nats
+        if not report.skipped:
+            old = report.loss_nats if self._loss is None else self._loss
+            self._loss = 0.95 * old + 0.05 * report.loss_nats
         speed = report.num_tokens / max(report.elapsed_seconds, 1e-9)
         self._bar.set_postfix_str(
-            f"loss {self._loss:.3f}{self._validation}, lr {report.learning_rate:.1e}, {speed:,.0f} tok/s",
+            f"loss {self._loss or math.nan:.3f}{self._validation}, lr {report.learning_rate:.1e}, {speed:,.0f} tok/s",
             refresh=False,
         )
         self._bar.update(1)
@@ -234,7 +251,9 @@ class EvaluateAndKeepBest:
 
 def evaluation_values(result: Evaluation) -> dict[str, float]:
     """An evaluation as metrics."""
-    values = {"validation/loss": result.loss_nats, "validation/perplexity": result.perplexity}
+    values = {"validation/loss": result.loss_nats}
+    if math.isfinite(result.perplexity):
+        values["validation/perplexity"] = result.perplexity
     if result.bits_per_byte is not None:
         values["validation/bits_per_byte"] = result.bits_per_byte
     return values

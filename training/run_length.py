@@ -140,9 +140,13 @@ def _steps_within_budget(
 
 
 def with_new_end(
-    length: RunLength, config: OptimizationConfig, source: BatchSource, model: TransformerLM
+    length: RunLength, config: OptimizationConfig, source: BatchSource, model: TransformerLM, *, done: int
 ) -> RunLength:
-    """The stored length, or the one that was newly asked for: a finished run can be extended by saying so."""
+    """The stored length, or the one that was newly asked for: a finished run can be extended by saying so.
+
+    Raises:
+        ConfigError: the new length is a time budget, or less than the `done` steps.
+    """
     asked = {name: getattr(config, name) for name in LENGTH_SETTINGS}
     if asked == {name: length.settings[name] for name in LENGTH_SETTINGS}:
         return length
@@ -151,6 +155,11 @@ def with_new_end(
             "time_budget_seconds cannot be changed when a run is resumed; set total_steps or epochs instead"
         )
     total, because = _steps_without_budget(model, config, source)
+    if total < done:
+        raise ConfigError(
+            f"the length is now {total} steps, but the checkpoint has {done} behind it; resume from an earlier one, or "
+            "give a larger total_steps"
+        )
     logger.warning(
         "the length was %d steps and is now %d: the schedule differs from a run that had it from the start",
         length.total_steps,

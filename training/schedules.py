@@ -6,21 +6,21 @@ from collections.abc import Callable
 from core.training_config import OptimizationConfig
 
 
-def _cosine(progress: float, _decay_ratio: float) -> float:
+def _cosine(progress: float, _decay_share: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def _linear(progress: float, _decay_ratio: float) -> float:
+def _linear(progress: float, _decay_share: float) -> float:
     return 1.0 - progress
 
 
-def _constant(_progress: float, _decay_ratio: float) -> float:
+def _constant(_progress: float, _decay_share: float) -> float:
     return 1.0
 
 
-def _warmup_stable_decay(progress: float, decay_ratio: float) -> float:
+def _warmup_stable_decay(progress: float, decay_share: float) -> float:
     # Hu et al. 2024 (MiniCPM): constant, then a linear decay over the last part.
-    return min(1.0, (1.0 - progress) / decay_ratio)
+    return min(1.0, (1.0 - progress) / decay_share)
 
 
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
@@ -50,5 +50,7 @@ def learning_rate(step: int, config: OptimizationConfig, total_steps: int) -> fl
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     progress = (step - warmup) / max(1, total_steps - warmup)
-    share = SCHEDULES[config.schedule](min(progress, 1.0), config.decay_ratio)
+    # The schedules know only what comes after the warm-up; the setting is a share of all steps.
+    decay_share = min(1.0, config.decay_ratio * total_steps / max(1, total_steps - warmup))
+    share = SCHEDULES[config.schedule](min(progress, 1.0), decay_share)
     return config.min_learning_rate + share * (config.learning_rate - config.min_learning_rate)

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from core.device_manager import DeviceManager
-from core.errors import ConfigError, DataError, MismatchError, Preempted
+from core.errors import ConfigError, CorruptArtifactError, DataError, MismatchError, Preempted
 from core.files import explain_disk_errors
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.token_rows import TokenRows
@@ -24,11 +24,12 @@ from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource, RowBatches, rows_in_order, training_batches
 from training.checkpoint import (
+    clear_away_leftovers,
     delete_old_checkpoints,
-    finish_replacements,
     list_checkpoints,
     load_trainer_state,
     save_checkpoint,
+    set_aside_later_checkpoints,
     step_directory,
     verify_checkpoint,
 )
@@ -108,7 +109,7 @@ def train_model(
     tokenizer = tokenizer or _tokenizer_of(train_loader)
     with explain_disk_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
-    finish_replacements(output_dir)
+    clear_away_leftovers(output_dir)
     checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint is not None else None
     if checkpoint is None and (found := list_checkpoints(output_dir)):
         raise ConfigError(
@@ -116,14 +117,15 @@ def train_model(
             f"resume_from_checkpoint={str(found[-1])!r}, or choose another output_dir"
         )
     model.to(device_manager.device)
-    state = _read_state(checkpoint, config, model, tokenizer) if checkpoint is not None else None
+    data = _data_fingerprint(train_loader)
+    state = _read_state(checkpoint, config, model, tokenizer, data) if checkpoint is not None else None
     length = (
         RunLength(**state["length"])
         if state is not None
         else fix_length(model, config, device_manager, source, output_dir)
     )
     if state is not None:
-        length = with_new_end(length, config, source, model)
+        length = with_new_end(length, config, source, model, done=state["progress"]["step"])
     trainer = Trainer(
         model,
         config,
@@ -135,7 +137,8 @@ def train_model(
     )
     if checkpoint is not None and state is not None:
         _restore(trainer, checkpoint, state)
-        _say_how_exact(state, trainer)
+        _say_how_exact(state, trainer, source)
+        set_aside_later_checkpoints(output_dir, trainer.progress.step)
     logger.info(
         "%s: %s steps of %s rows x %d (%s), %s on %s",
         description,
@@ -146,18 +149,28 @@ def train_model(
         length.compute_dtype,
         device_manager.device,
     )
-    return _run(trainer, source, val_loader, tokenizer, length, description, hooks)
+    origin = _Origin(length, tokenizer, data)
+    return _run(trainer, source, val_loader, origin, description, hooks)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Origin:
+    """What a run was made from, besides its settings."""
+
+    length: RunLength
+    tokenizer: Tokenizer | None
+    data_fingerprint: str | None
 
 
 def _run(
     trainer: Trainer,
     source: BatchSource,
     val_loader: Any,
-    tokenizer: Tokenizer | None,
-    length: RunLength,
+    origin: _Origin,
     description: str,
     extra_hooks: tuple[Hook, ...],
 ) -> TrainingResult:
+    tokenizer = origin.tokenizer
     started = time.monotonic()
     output_dir = trainer.output_dir
 
@@ -178,7 +191,7 @@ def _run(
             trainer.model,
             tokenizer,
             facts=facts(trainer),
-            trainer_state=_state(trainer, length, tokenizer),
+            trainer_state=_state(trainer, origin),
             optimizer_state=optimizer_tensors(trainer.model, trainer.optimizer),
         )
         delete_old_checkpoints(output_dir, trainer.config.save_total_limit)
@@ -204,7 +217,7 @@ def _run(
         bar.close()
         for sink in sinks:
             sink.close()
-    if on_signal.received is not None and trainer.progress.step < trainer.total_steps:
+    if on_signal.received is not None:
         raise Preempted(
             f"{on_signal.received} at step {trainer.progress.step} of {trainer.total_steps}; saved in "
             f"{step_directory(output_dir, trainer.progress.step)}, the same command goes on from there"
@@ -228,12 +241,13 @@ def _run(
     )
 
 
-def _state(trainer: Trainer, length: RunLength, tokenizer: Tokenizer | None) -> dict[str, Any]:
+def _state(trainer: Trainer, origin: _Origin) -> dict[str, Any]:
     return {
         "progress": dataclasses.asdict(trainer.progress),
-        "length": dataclasses.asdict(length),
+        "length": dataclasses.asdict(origin.length),
         "model": trainer.model.config.to_dict(),
-        "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
+        "tokenizer_fingerprint": origin.tokenizer.fingerprint if origin.tokenizer is not None else None,
+        "data_fingerprint": origin.data_fingerprint,
         "numerics": _numerics(trainer),
     }
 
@@ -249,7 +263,11 @@ def _numerics(trainer: Trainer) -> dict[str, Any]:
 
 
 def _read_state(
-    checkpoint: Path, config: OptimizationConfig, model: TransformerLM, tokenizer: Tokenizer | None
+    checkpoint: Path,
+    config: OptimizationConfig,
+    model: TransformerLM,
+    tokenizer: Tokenizer | None,
+    data_fingerprint: str | None,
 ) -> dict[str, Any]:
     if not checkpoint.is_dir():
         raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
@@ -269,6 +287,13 @@ def _read_state(
     then = state["tokenizer_fingerprint"]
     if then is not None and tokenizer is not None and then != tokenizer.fingerprint:
         differences.append(f"the tokenizer: was {then[:12]}, now {tokenizer.fingerprint[:12]}")
+    if (
+        None not in (state["data_fingerprint"], data_fingerprint)
+        and state["data_fingerprint"] != data_fingerprint
+    ):
+        differences.append(
+            f"the data: was {state['data_fingerprint'][:12]}, now {str(data_fingerprint)[:12]}"
+        )
     if differences:
         raise MismatchError(
             f"{checkpoint}: cannot go on exactly, because settings changed ({'; '.join(differences)}); set them "
@@ -288,27 +313,43 @@ def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> No
         trainer.should_stop = f"had stopped early at step {trainer.progress.step}"
 
 
-def _say_how_exact(state: Mapping[str, Any], trainer: Trainer) -> None:
+def _say_how_exact(state: Mapping[str, Any], trainer: Trainer, source: BatchSource) -> None:
     then, now = state["numerics"], _numerics(trainer)
     reasons = [f"{key} was {then[key]}, is {now[key]}" for key in now if then.get(key) != now[key]]
     if trainer.device_manager.device.type != "cpu":
         reasons.append(f"{trainer.device_manager.device.type} kernels may add in another order")
+    if not source.is_repeatable:
+        reasons.append("the loader's sampler is not one of torch's, so its order may differ")
     exactness = "not bit-exact because " + "; ".join(reasons) if reasons else "bit-exact"
     logger.info("going on from step %d (%s)", trainer.progress.step, exactness)
 
 
 def _is_current(final: Path, step: int) -> bool:
-    return final.is_dir() and verify_checkpoint(final)["step"] == step
+    if not final.is_dir():
+        return False
+    try:
+        return bool(verify_checkpoint(final)["step"] == step)
+    except CorruptArtifactError as error:
+        logger.warning("%s; it is written again from the weights of step %d", error, step)
+        return False
+
+
+def _rows_of(loader: Any) -> TokenRows | None:
+    if isinstance(loader, RowBatches):
+        return loader.rows
+    dataset: Any = loader.dataset if isinstance(loader, DataLoader) else None
+    return dataset if isinstance(dataset, TokenRows) else None
+
+
+def _data_fingerprint(loader: Any) -> str | None:
+    rows = _rows_of(loader)
+    return rows.fingerprint if rows is not None else None
 
 
 def _tokenizer_of(loader: Any) -> Tokenizer | None:
-    dataset: Any = None
-    if isinstance(loader, RowBatches):
-        dataset = loader.rows
-    elif isinstance(loader, DataLoader):
-        dataset = loader.dataset
-    if isinstance(dataset, TokenRows) and dataset.tokenizer_directory is not None:
-        return Tokenizer.from_file(dataset.tokenizer_directory)
+    rows = _rows_of(loader)
+    if rows is not None and rows.tokenizer_directory is not None:
+        return Tokenizer.from_file(rows.tokenizer_directory)
     logger.warning("no tokenizer is known here, so checkpoints hold weights only; pass tokenizer=")
     return None
 

@@ -140,7 +140,7 @@ class Trainer:
 
         Raises:
             BloomeryError: `MAX_BAD_STEPS` updates in a row had no finite gradient.
-            DataError: the step has nothing to learn from.
+            DataError: as many steps in a row had nothing to learn from.
         """
         started = time.monotonic()
         step = self.progress.step
@@ -148,21 +148,17 @@ class Trainer:
         rate = learning_rate(step, self.config, self.total_steps)
         set_learning_rate(self.optimizer, rate)
         num_targets = sum(count_targets(batch) for batch in batches)
-        if num_targets == 0:
-            raise DataError(
-                f"step {step + 1}: all {len(batches)} micro-batches have nothing to learn (labels -100)"
-            )
 
         self.model.train()
-        loss = 0.0
-        for batch in batches:
+        loss = 0.0 if num_targets else math.nan
+        for batch in batches if num_targets else ():
             share = self._summed_loss(batch) / num_targets
             share.backward()  # type: ignore[no-untyped-call]
             loss += float(share.detach())
         norm = float(
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm or math.inf)
         )
-        skipped = not math.isfinite(norm)
+        skipped = not (num_targets and math.isfinite(norm))
         if not skipped:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -170,7 +166,7 @@ class Trainer:
         num_tokens = sum(batch["input_ids"].numel() for batch in batches)
         self.progress.step += 1
         self.progress.num_tokens += num_tokens
-        self._note_bad_step(skipped)
+        self._note_bad_step(skipped, num_targets)
         return StepReport(
             step=self.progress.step,
             loss_nats=loss,
@@ -184,8 +180,11 @@ class Trainer:
     def evaluate(self, batches: Iterable[Any]) -> Evaluation:
         """Loss over at most `eval_batches` of `batches`, without dropout and without touching random state."""
         self.model.eval()
-        some = itertools.islice(batches, self.config.eval_batches)
-        result = mean_loss(self._summed_loss, some, self.token_byte_lengths)
+        # A shuffled loader would draw from the caller's random state, and other batches each time.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.config.seed, "evaluation"))
+            some = itertools.islice(batches, self.config.eval_batches)
+            result = mean_loss(self._summed_loss, some, self.token_byte_lengths)
         self.model.train()
         return result
 
@@ -199,12 +198,17 @@ class Trainer:
     def _next_step_batches(self, micro_batches: Iterator[Batch]) -> list[Batch]:
         return list(itertools.islice(micro_batches, self.config.gradient_accumulation_steps))
 
-    def _note_bad_step(self, skipped: bool) -> None:
+    def _note_bad_step(self, skipped: bool, num_targets: int) -> None:
         if not skipped:
             self.progress.bad_steps = 0
             return
         self.progress.bad_steps += 1
-        logger.warning("step %d: the gradient is not finite; the update is skipped", self.progress.step)
+        what = "the gradient is not finite" if num_targets else "nothing to learn in it (labels -100)"
+        logger.warning("step %d: %s; the update is skipped", self.progress.step, what)
+        if self.progress.bad_steps >= MAX_BAD_STEPS and num_targets == 0:
+            raise DataError(
+                f"step {self.progress.step}: {MAX_BAD_STEPS} steps in a row have nothing to learn (all labels -100)"
+            )
         if self.progress.bad_steps >= MAX_BAD_STEPS:
             raise BloomeryError(
                 f"{MAX_BAD_STEPS} updates in a row had no finite gradient (step {self.progress.step}): the run "

@@ -12,7 +12,7 @@ from core.files import (
     Disk,
     atomic_write,
     atomic_writer,
-    directory_lock,
+    lock,
     move_aside,
     new_directory,
     remove,
@@ -140,12 +140,12 @@ def test_hashes_agree_with_known_values(tmp_path: Path) -> None:
 
 def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from core.files import directory_lock\n"
-        "try:\n  with directory_lock(Path(sys.argv[1])): print('got it')\n"
+        "import sys; from pathlib import Path; from core.files import lock\n"
+        "try:\n  with lock(Path(sys.argv[1]) / '.lock', held=Path(sys.argv[1])): print('got it')\n"
         "except Exception as e: print(type(e).__name__, e)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with directory_lock(tmp_path):
+    with lock(tmp_path / ".lock", held=tmp_path):
         held = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert held.startswith("LockedError")
     assert "in use by process " in held
@@ -154,8 +154,8 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> Non
 
 def test_the_same_process_cannot_lock_twice_either(tmp_path: Path) -> None:
     with (
-        directory_lock(tmp_path),
+        lock(tmp_path / ".lock", held=tmp_path),
         pytest.raises(LockedError, match="in use by process"),
-        directory_lock(tmp_path),
+        lock(tmp_path / ".lock", held=tmp_path),
     ):
         pass

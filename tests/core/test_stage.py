@@ -238,6 +238,19 @@ def test_only_does_not_ask_for_what_the_stage_does_not_need(line: Line) -> None:
     assert line.actions(Selection(only="spell"))["report"] == "skipped"
 
 
+def test_only_does_without_what_a_stage_merely_wants(line: Line) -> None:
+    line.run(Selection(until="repeat"))
+    line.run(Selection(only="report"))
+    assert (line.config.root / "report" / "inputs").read_text() == "repeat"
+
+
+def test_an_input_that_is_not_there_any_more_makes_stale(line: Line) -> None:
+    line.run()
+    line.disabled = "its data is gone"
+    assert line.run()[3].reasons == ("train is not there any more",)
+    assert (line.config.root / "report" / "inputs").read_text() == "repeat"
+
+
 def test_skipping_a_stage_that_has_nothing_is_an_error(line: Line) -> None:
     with pytest.raises(
         ConfigError, match=r"spell is to be taken as it is, but .*spell holds no finished result"
@@ -279,6 +292,11 @@ def test_a_disabled_stage_is_skipped_with_its_reason_and_what_wants_it_runs_with
         ),
         (Selection(rebuild=frozenset({"x"})), "--rebuild x: no such stage"),
         (Selection(only="train", until="train"), "exclude each other"),
+        (
+            Selection(rebuild=frozenset({"train"}), skip=frozenset({"train"})),
+            "both rebuilt and taken as it is",
+        ),
+        (Selection(only="repeat", rebuild=frozenset({"train"})), "--only repeat contradicts"),
     ],
 )
 def test_a_selection_that_makes_no_sense_is_refused(line: Line, selection: Selection, message: str) -> None:

@@ -118,7 +118,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(
 def test_a_second_process_in_the_same_run_is_refused(reference: tuple[Path, dict[str, str], float]) -> None:
     root, _, _ = reference
     process = start(root, "run.dir=shared")
-    while not (root / "shared" / "config.json").exists():
+    while not (root / "shared" / "settings.json").exists():
         time.sleep(0.01)
     second = run_script("--config-dir", root / "settings.json", "run.dir=shared", cwd=root)
     process.kill()

@@ -2,13 +2,24 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.config import merge
 from core.config_files import load_config
-from core.errors import ConfigError, DataError, DeviceError, DiskError, MismatchError, StaleArtifactError
+from core.errors import (
+    ConfigError,
+    DataError,
+    DeviceError,
+    DiskError,
+    LockedError,
+    MismatchError,
+    StaleArtifactError,
+)
+from core.files import lock
 from core.stage import Selection
 from core.training_config import PipelineConfig
 from pipeline.arguments import STAGE_NAMES
@@ -36,7 +47,7 @@ def test_every_stage_leaves_an_artifact_with_its_settings(trained: tuple[Path, T
         recorded = manifest(result, stage)
         assert recorded["status"] == "complete"
         assert PipelineConfig.from_dict(recorded["config"]) == result.config
-    assert PipelineConfig.from_dict(json.loads((root / "run" / "config.json").read_text())) == result.config
+    assert PipelineConfig.from_dict(json.loads((root / "run" / "settings.json").read_text())) == result.config
 
 
 def test_every_document_is_accounted_for(trained: tuple[Path, TrainedLine]) -> None:
@@ -153,7 +164,10 @@ def test_sources_from_python_replace_the_directory(tmp_path: Path) -> None:
     [
         ({"text": ["x"]}, r"unknown key 'text'; did you mean 'texts'\?"),
         ({}, "empty; give at least one of"),
-        ({"texts": "one string"}, "must be a list of strings"),
+        ({"texts": "one string"}, r"texts must be a list, found one str; write \[text\]"),
+        ({"files": Path("a.txt")}, r"files must be a list, found one .*Path; write \[file\]"),
+        ({"texts": None}, "texts must be a list, found NoneType"),
+        ({"texts": [b"bytes"]}, "texts must be a list of strings, found bytes in it"),
     ],
 )
 def test_sources_that_make_no_sense_are_refused(sources: dict[str, Any], message: str) -> None:
@@ -193,7 +207,7 @@ def test_an_empty_raw_directory_means_the_default_corpus_and_is_said(
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.INFO):
         result = train_llm_from_scratch(
-            {"run": {"dir": "run"}, "data": {"corpus": "auto", "raw_dir": "raw"}},
+            {"run": {"dir": "run"}, "data": {"corpus": "auto"}},
             selection=Selection(until="collect"),
         )
     assert "holds no files: training on the standard library of this Python instead" in caplog.text
@@ -247,6 +261,97 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     with pytest.raises(error, match=message):
         train_llm_from_scratch(settings(tmp_path, **changes))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": {"output_dir": "same", "dataset_dir": "same"}},
+            "two of the output directories are the same",
+        ),
+        (
+            {"training": {"output_dir": "a"}, "instruction": {"output_dir": "a/b"}},
+            "'a/b' is 'a' or inside of it",
+        ),
+        ({"training": {"output_dir": "."}}, "holds the run directory"),
+        ({"run": {"dir": "."}}, "a run needs a directory of its own"),
+    ],
+)
+def test_places_that_would_overwrite_each_other_are_refused(
+    tmp_path: Path, monkeypatch, changes: dict[str, Any], message: str
+) -> None:
+    write_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        train_llm_from_scratch(settings(tmp_path, **changes))
+
+
+def test_explicit_places_hold_the_results_and_are_locked(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    place = tmp_path / "elsewhere" / "corpus"
+    values = settings(tmp_path, data={"output_dir": str(place)})
+    train_llm_from_scratch(values, selection=Selection(until="collect"))
+    assert (place / "collected_texts.jsonl").is_file()
+    with (
+        lock(place.parent / ".corpus.lock", held=place),
+        pytest.raises(LockedError, match="elsewhere/corpus is in use by process"),
+    ):
+        train_llm_from_scratch(merge(values, {"run": {"dir": str(tmp_path / "other")}}))
+
+
+def test_a_run_inside_its_own_data_does_not_read_itself(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    values = settings(tmp_path, data={"raw_dir": str(tmp_path)}, training={"total_steps": 2})
+    first = train_llm_from_scratch(values, selection=Selection(until="pretrain"))
+    decisions, _ = plan_line(PipelineConfig.from_dict(values), selection=Selection(until="pretrain"))
+    assert [d.action for d in decisions[:4]] == ["reuse"] * 4
+    assert first.artifacts["collect"].metrics["directories_skipped"]["own_output"] == 1
+
+
+def test_another_tokenizer_under_the_same_path_is_noticed(
+    trained: tuple[Path, TrainedLine], small_tokenizer_directory: Path, tmp_path: Path
+) -> None:
+    root, first = trained
+    given = tmp_path / "given"
+    shutil.copytree(
+        first.artifacts["tokenizer"].directory, given, ignore=shutil.ignore_patterns("MANIFEST.json")
+    )
+    values = settings(root, run={"dir": str(tmp_path / "run")}, tokenizer={"path": str(given)})
+    train_llm_from_scratch(values, selection=Selection(until="tokenizer"))
+    shutil.rmtree(given)
+    shutil.copytree(small_tokenizer_directory, given)
+    decision = plan_line(PipelineConfig.from_dict(values))[0][1]
+    assert decision.action == "redo"
+    assert decision.reasons[0].startswith("given tokenizer: was ")
+
+
+def test_a_named_directory_without_files_is_an_error_and_not_the_default_corpus(tmp_path: Path) -> None:
+    (tmp_path / "typo").mkdir()
+    values = settings(tmp_path, data={"corpus": "auto", "raw_dir": str(tmp_path / "typo")})
+    del values["instruction"]["data"]
+    with pytest.raises(DataError, match="typo"):
+        train_llm_from_scratch(values)
+
+
+def test_a_refused_run_keeps_the_settings_that_it_was_made_with(trained: tuple[Path, TrainedLine]) -> None:
+    root, result = trained
+    with pytest.raises(StaleArtifactError):
+        train_llm_from_scratch(settings(root, training={"learning_rate": 0.5}))
+    kept = json.loads((root / "run" / "settings.json").read_text())
+    assert kept["training"]["learning_rate"] == result.config.training.learning_rate
+
+
+def test_answers_that_were_all_cut_off_do_not_end_the_evaluation(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    long = " ".join(["the bloom is hot and the slag is slow"] * 30)
+    records = [{"instruction": f"Tell me of {n}.", "response": long} for n in range(12)]
+    (tmp_path / "instructions.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n")
+    result = train_llm_from_scratch(
+        settings(tmp_path, training={"total_steps": 1}, instruction={"total_steps": 1})
+    )
+    assert "held_in" not in result.artifacts["evaluate"].metrics
+    assert "Instruction tuning" in closing_page(result, "python x")
 
 
 def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def test_help_names_every_setting_and_every_documented_flag(tmp_path: Path) -> N
         (["--plan", "--dry-run"], 2, "exclude each other"),
         (["--unknown-flag"], 2, "unrecognized arguments: --unknown-flag"),
         (["not-an-assignment"], 78, "expected section.setting=value"),
-        (["--skip-tokenizer", "--until", "tokenizer"], 65, ""),
+        (["--skip-tokenizer"], 78, "quickstart/tokenizer holds no finished result"),
+        (["--data", "empty"], 65, "error[E020]: empty"),
     ],
 )
 def test_a_mistake_is_one_line_with_a_documented_exit_code(
@@ -69,8 +70,7 @@ def test_a_mistake_is_one_line_with_a_documented_exit_code(
 ) -> None:
     settings = [] if "--config-dir" in arguments else ["--config-dir", REPOSITORY / "configs" / "quickstart"]
     (tmp_path / "empty").mkdir()
-    extra = ["--data", "empty"] if arguments[0] == "--skip-tokenizer" else []
-    done = run_script(*settings, *arguments, *extra, cwd=tmp_path)
+    done = run_script(*settings, *arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -96,10 +96,14 @@ def test_the_documented_flags_run_the_line_in_parts(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "run" / "finetune.stale-1").is_dir()
 
+    chatted = run_other("chat.py", "run", "--prompt", "What is number 1?", "--max-tokens", "4", cwd=tmp_path)
+    assert chatted.returncode == 0, chatted.stderr
+    assert "run/finetune/final" in chatted.stderr
+
     tuned = run_other(
         "train_instruction_finetuning.py",
         "--pretrained-model",
-        "run/pretrain/final",
+        "run",
         "--instruction-data",
         "instructions.jsonl",
         "--tokenizer-model",

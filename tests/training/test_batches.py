@@ -1,11 +1,12 @@
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from training.batches import LoaderBatches, RowBatches, check_batch, rows_in_order, training_batches
 
 
@@ -63,6 +64,41 @@ def test_a_plain_loader_with_its_own_generator_is_gone_forward_exactly(kit) -> N
         return LoaderBatches(loader, seed=9)
 
     assert same(first(source(1), 30)[25:], first(source(2), 5, 25))
+
+
+@pytest.mark.parametrize("kind", ["sampler", "batch sampler"])
+def test_a_sampler_with_its_own_generator_is_gone_forward_exactly(kit, kind: str) -> None:
+    def source(seed: int) -> LoaderBatches:
+        rows = kit.dataset["validation"]
+        sampler = RandomSampler(rows, generator=torch.Generator().manual_seed(seed))
+        if kind == "sampler":
+            return LoaderBatches(DataLoader(rows, batch_size=5, sampler=sampler), seed=9)
+        return LoaderBatches(DataLoader(rows, batch_sampler=BatchSampler(sampler, 5, drop_last=True)), seed=9)
+
+    assert same(first(source(1), 60)[55:], first(source(2), 5, 55))
+    assert source(1).is_repeatable
+
+
+class ForeignSampler(Sampler[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(10))
+
+    def __len__(self) -> int:
+        return 10
+
+
+def test_what_cannot_be_repeated_is_refused_or_admitted(kit) -> None:
+    rows = kit.dataset["validation"]
+    assert not LoaderBatches(DataLoader(rows, sampler=ForeignSampler()), seed=1).is_repeatable
+    with pytest.raises(ConfigError, match="persistent_workers=True"):
+        LoaderBatches(DataLoader(rows, num_workers=1, persistent_workers=True), seed=1)
+
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter([rows[0]])
+
+    with pytest.raises(DataError, match="has no length"):
+        LoaderBatches(DataLoader(Stream()), seed=1)
 
 
 def test_a_loader_draws_nothing_from_the_callers_random_state(kit) -> None:

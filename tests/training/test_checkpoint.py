@@ -13,8 +13,8 @@ from core.errors import CorruptArtifactError, DataError, DiskError
 from core.files import Disk
 from models.hf_layout import load_model
 from training.checkpoint import (
+    clear_away_leftovers,
     delete_old_checkpoints,
-    finish_replacements,
     latest_checkpoint,
     list_checkpoints,
     load_trainer_state,
@@ -93,7 +93,7 @@ def test_the_one_before_a_damaged_checkpoint_is_taken(kit, damage: str, caplog) 
         assert latest_checkpoint(kit.root) == kit.root / "step_1"
     if damage != "manifest gone":  # that one never was a checkpoint
         assert (kit.root / "step_2.corrupt-1").is_dir()
-        assert "trying the checkpoint before it" in caplog.text
+        assert "going on from step_1" in caplog.text
 
 
 def test_one_flipped_bit_anywhere_is_found(kit) -> None:
@@ -114,10 +114,11 @@ def test_when_none_is_intact_the_run_does_not_start_over(kit) -> None:
     for step in (1, 2):
         place = save(kit, kit.root / f"step_{step}", seed=step)
         (place / "config.json").write_text("{}")
-    with pytest.raises(
-        CorruptArtifactError, match=r"no checkpoint is intact \(.*step_2.*step_1.*restore one"
-    ):
-        latest_checkpoint(kit.root)
+    for _start in range(2):  # nor at the second start
+        with pytest.raises(
+            CorruptArtifactError, match=r"no checkpoint is intact \(.*step_2.*step_1.*restore one"
+        ):
+            latest_checkpoint(kit.root)
 
 
 def test_a_directory_without_checkpoints_has_no_latest(kit) -> None:
@@ -182,7 +183,7 @@ def test_a_full_disk_at_any_operation_leaves_the_old_or_the_new_best_whole(kit, 
         try:
             save_checkpoint(best, kit.model(2), kit.tokenizer, facts={}, disk=Breaking(fail_at))
         except DiskError:
-            finish_replacements(kit.root)
+            clear_away_leftovers(kit.root)
             verify_checkpoint(best)
             seed = 1 if same_weights(load_model(best), kit.model(1)) else 2
             assert same_weights(load_model(best), kit.model(seed))

@@ -33,16 +33,16 @@ def test_constant_stays() -> None:
 
 
 def test_warmup_stable_decay_is_flat_and_then_linear_to_zero() -> None:
-    values = rates(110, schedule="warmup_stable_decay", decay_ratio=0.2)
-    assert set(values[10:90]) == {1.0}
-    assert values[100] == pytest.approx(0.5)
+    values = rates(100, schedule="warmup_stable_decay", decay_ratio=0.2, warmup_steps=50)
+    assert set(values[49:80]) == {1.0}
+    assert values[90] == pytest.approx(0.5)
     assert values[-1] == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_no_schedule_rises_after_the_warm_up_or_makes_an_update_of_size_zero(schedule: str) -> None:
     values = rates(schedule=schedule)
-    assert all(a >= b for a, b in itertools.pairwise(values))
+    assert all(a >= b for a, b in itertools.pairwise(values[9:]))
     assert min(values) > 0
 
 

@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import signal
@@ -8,8 +9,10 @@ import pytest
 from torch.utils.data import DataLoader
 
 from core.errors import ConfigError, DataError, MismatchError, Preempted
+from data_processing.dataset_builder import DatasetBuilder
 from models.hf_layout import load_model
 from training.batches import RowBatches
+from training.hooks import JsonlMetrics
 from training.run_length import resolve_total_steps
 from training.session import row_loaders
 
@@ -151,6 +154,74 @@ def test_resuming_with_another_model_or_tokenizer_names_the_difference(kit, smal
     kit.tokenizer = Tokenizer.from_file(tmp_path / "t")
     with pytest.raises(MismatchError, match="the tokenizer: was"):
         run(kit, resume=kit.root / "checkpoints" / "step_4")
+
+
+def test_resuming_with_other_data_is_refused(kit, small_corpus, small_tokenizer_directory) -> None:
+    run(kit)
+    builder = DatasetBuilder(small_tokenizer_directory, 32, seed=5)
+    with builder.build_from_jsonl(small_corpus, 0.8, 0.1, 0.1) as other:
+        kit.dataset = other
+        with pytest.raises(MismatchError, match=r"the data: was .*, now "):
+            run(kit, resume=kit.root / "checkpoints" / "step_4")
+
+
+def test_checkpoints_of_later_steps_are_set_aside_when_going_back(kit) -> None:
+    run(kit)
+    with pytest.raises(Preempted):
+        run(kit, 5, resume=kit.root / "checkpoints" / "step_4", save_total_limit=2)
+    names = {p.name for p in (kit.root / "checkpoints").iterdir() if p.name.startswith("step_")}
+    assert names == {"step_4", "step_5", "step_8.superseded-1", "step_12.superseded-1"}
+
+
+def test_a_signal_in_the_last_step_is_not_lost(kit) -> None:
+    with pytest.raises(Preempted, match="SIGTERM at step 12 of 12; saved"):
+        run(kit, 12)
+    result = run(kit, resume=kit.root / "checkpoints" / "step_12")
+    assert result.num_steps == 12
+
+
+def test_a_run_cannot_end_before_where_it_is(kit) -> None:
+    run(kit)
+    with pytest.raises(ConfigError, match="now 6 steps, but the checkpoint has 12 behind it"):
+        run(kit, resume=kit.root / "checkpoints" / "step_12", total_steps=6)
+
+
+def test_a_damaged_final_is_written_again(kit, same_weights) -> None:
+    final = run(kit).final_directory
+    whole = load_model(final)
+    (final / "model.safetensors").write_bytes(b"x")
+    result = run(kit, resume=kit.root / "checkpoints" / "step_12")
+    assert same_weights(load_model(result.final_directory), whole)
+
+
+def test_what_a_killed_process_left_half_written_is_deleted(kit) -> None:
+    (kit.root / "checkpoints" / ".step_4.tmp-abc").mkdir(parents=True)
+    (kit.root / "checkpoints" / ".best.new").mkdir()
+    run(kit)
+    assert not list((kit.root / "checkpoints").glob(".*"))
+
+
+def test_a_full_disk_for_metrics_does_not_end_the_training(kit, caplog, monkeypatch) -> None:
+    trainer = kit.pretraining(total_steps=3, logging_steps=1)
+
+    def fill_the_disk(_trainer, report) -> None:
+        if report.step != 1:
+            return
+        sink = next(h for h in gc.get_objects() if isinstance(h, JsonlMetrics) and not h._file.closed)
+        sink._file.close()
+        sink._file = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115
+
+    trainer.hooks = (fill_the_disk,)
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with caplog.at_level(logging.WARNING):
+        assert trainer.train(*loaders(kit, trainer.config)).num_steps == 3
+    assert caplog.text.count("not written any more") >= 1
+
+
+def test_early_stopping_puts_the_cadence_of_evaluations_into_the_recipe(kit) -> None:
+    assert "eval_steps" not in kit.config().fingerprint_settings()
+    assert "eval_steps" in kit.config(early_stopping_patience=3).fingerprint_settings()
 
 
 def test_a_missing_checkpoint_is_an_error_and_not_a_fresh_start(kit) -> None:
