@@ -48,32 +48,22 @@ MIN_ANSWER_CHARACTERS = 20
 MAX_CODE_LINES = 12
 
 WELL_KNOWN_MODULES = (
-    *("builtins", "os", "os.path", "math", "random", "json", "re", "string", "textwrap", "time", "itertools"),
+    *("builtins", "textwrap", "string", "math", "random", "json", "re", "time", "itertools", "functools"),
+    *("collections", "os.path", "shutil", "glob", "csv", "statistics", "heapq", "bisect", "copy", "operator"),
     *(
-        "functools",
-        "collections",
         "pathlib",
-        "shutil",
-        "glob",
-        "csv",
-        "statistics",
-        "heapq",
-        "bisect",
-        "copy",
-    ),
-    *(
-        "operator",
         "datetime",
         "subprocess",
         "tempfile",
         "hashlib",
         "base64",
-        "logging",
-        "argparse",
         "dataclasses",
+        "contextlib",
+        "os",
     ),
     *(
-        "contextlib",
+        "logging",
+        "argparse",
         "io",
         "sys",
         "threading",
@@ -82,7 +72,6 @@ WELL_KNOWN_MODULES = (
         "fractions",
         "struct",
         "zipfile",
-        "inspect",
     ),
 )
 """Questions about these come first, so that a part of the records is the part a reader knows. Arbitrary: what a
