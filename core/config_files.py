@@ -10,6 +10,7 @@ from core.training_config import PipelineConfig
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 AUTO_PRESET = "auto"
+LENGTHS = ("total_steps", "epochs", "time_budget_seconds")
 
 
 def read_sections(path: str | Path) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def load_config(
 ) -> PipelineConfig:
     """The whole configuration: the preset named by `run.preset`, then the files at `path`, then `overrides`.
 
-    A preset given in `overrides` is laid over the files instead, because it was asked for last.
+    A preset given in `overrides` is laid over the files instead, because it was asked for last; null stands for none.
+    A length of training given in `overrides` (steps, epochs or seconds) replaces whichever the files have.
 
     Args:
         path: Directory or file (see `read_sections`); None = defaults.
@@ -62,12 +64,24 @@ def load_config(
     # Each layer is checked on its own first, so that a message names the file that the mistake is in.
     if path is not None:
         PipelineConfig.from_dict(values, origin=str(path))
-    file_preset = _preset_sections(values.get("run", {}).get("preset"), preset_for_auto)
     run_overrides = overrides.get("run")
-    given = run_overrides.get("preset") if isinstance(run_overrides, Mapping) else None
-    override_preset = _preset_sections(given, preset_for_auto)
-    values = merge(merge(merge(file_preset, values), override_preset), overrides)
+    asked = run_overrides if isinstance(run_overrides, Mapping) else {}
+    in_file = None if "preset" in asked else values.get("run", {}).get("preset")
+    file_preset = _preset_sections(in_file, preset_for_auto)
+    override_preset = _preset_sections(asked.get("preset"), preset_for_auto)
+    values = merge(merge(file_preset, values), override_preset)
+    values = merge(_without_other_lengths(values, overrides), overrides)
     return PipelineConfig.from_dict(values, origin="settings" if overrides else str(path or ""))
+
+
+def _without_other_lengths(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without the lengths of training that an override replaces: the last word counts, not both."""
+    result = dict(values)
+    for section in ("training", "instruction"):
+        given = overrides.get(section)
+        if isinstance(given, Mapping) and any(given.get(name) is not None for name in LENGTHS):
+            result[section] = {k: v for k, v in result.get(section, {}).items() if k not in LENGTHS}
+    return result
 
 
 def _preset_sections(name: str | None, preset_for_auto: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -113,7 +113,8 @@ class Decision:
     artifact: Artifact | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        why = f"  ({'; '.join(self.reasons)})" if self.reasons else ""
+        ways_out = [f"--rebuild {self.stage} to redo it"] if self.action == "blocked" else []
+        why = f"  ({'; '.join([*self.reasons, *ways_out])})" if self.reasons else ""
         return f"{self.stage:<12} {self.action:<14} {self.directory}{why}"
 
 
@@ -161,8 +162,10 @@ def run_stages(
         decision = _decide(stage, stages, config, selection, done)
         if decision.action == "blocked" and scratch is None:
             raise StaleArtifactError(_blocked_message(decision))
+        if decision.action == "blocked":  # in a dry run nothing is in the way
+            decision = replace(decision, action="run")
         announce(decision)
-        if decision.action in ("run", "continue", "redo", "blocked"):
+        if decision.action in ("run", "continue", "redo"):
             inputs = {name: found for name in _reads(stage) if (found := done[name].artifact) is not None}
             assert all(need in inputs for need in stage.needs), f"{stage.name} runs without what it needs"
             artifact = _carry_out(stage, config, inputs, decision, scratch)
@@ -266,7 +269,7 @@ def _compare(
         name for name in _reads(stage) if earlier[name].artifact is None and earlier[name].action != "skipped"
     ]
     remade = [need for need in unknown if earlier[need].action in ("redo", "blocked")]
-    differences += [f"{need} is made anew" for need in remade]
+    differences += [f"{need} is made anew ({'; '.join(earlier[need].reasons)})" for need in remade]
     if differences:
         return decision("blocked" if stage.resumable and not asked else "redo", *differences)
     if artifact is None:
@@ -348,7 +351,7 @@ def _carry_out(
     stage: Stage[C], config: C, inputs: Inputs, decision: Decision, scratch: Path | None
 ) -> Artifact:
     place = decision.directory if scratch is None else scratch / stage.name
-    if decision.action in ("redo", "blocked") and place.exists():
+    if decision.action == "redo" and place.exists():
         logger.info("%s: the old result is kept at %s", stage.name, move_aside(place, "stale"))
     earlier = {
         need: Decision(need, "reuse", artifact.directory, artifact=artifact)

@@ -148,14 +148,16 @@ class DataCollector:
         first = self.ledger.formats[""]["documents_in"] if "" in self.ledger.formats else 0
         return self._collect(_text_documents(texts, first=first), place="the texts that were given")
 
-    def collect_documents(self, items: Iterable[Item]) -> Path:
+    def collect_documents(
+        self, items: Iterable[Item], *, place: str = "the documents that were given"
+    ) -> Path:
         """Add documents that the caller made; a `Dropped` among them is counted with its reason.
 
         Raises:
             DataError: metadata of a document is not JSON, or nothing is kept.
             DiskError: the corpus cannot be written.
         """
-        return self._collect(items, place="the documents that were given")
+        return self._collect(items, place=place)
 
     def collect_from_api(self, **kwargs: Any) -> Path:
         """Add what a service returns: for subclasses to define, see the example of the class.

@@ -16,7 +16,7 @@ COMMANDS = {
     "/reset": "forget the conversation; the system message stays",
     "/system TEXT": "begin anew with this system message; without TEXT with none",
     "/set NAME VALUE": "change a setting, also as /NAME VALUE, for example /temperature 0.5 or /top_p off",
-    "/exit": "leave, as Ctrl-D does",
+    "/exit": "leave, as /quit and Ctrl-D do",
 }
 
 CONTROL_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
@@ -50,7 +50,7 @@ class TerminalChat:
         while True:
             try:
                 line = read_line().strip()
-                if line == "/exit":
+                if line in ("/exit", "/quit"):
                     return
                 if line.startswith("/"):
                     self._obey(line)

@@ -57,6 +57,14 @@ def _data(result: TrainedLine) -> str:
             f"  {split:<13} {values['documents']:,} documents, {values['tokens']:,} tokens in {values['rows']:,} rows"
         )
     instructions = stage_metrics(result.artifacts, "instructions")
+    if instructions:
+        reasons = (
+            ", ".join(f"{number:,} {reason}" for reason, number in instructions["dropped"].items()) or "none"
+        )
+        lines.append(
+            f"  records       {instructions['records']:,} in = {instructions['conversations']:,} kept + "
+            f"{sum(instructions['dropped'].values()):,} dropped ({reasons}); {instructions['truncated']:,} cut"
+        )
     for split, values in instructions.get("splits", {}).items():
         lines.append(
             f"  {'conv. ' + split:<13} {values['documents']:,} conversations, {values['tokens']:,} tokens"
@@ -92,11 +100,12 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
         return ""
     lines = [_heading("Evaluation")]
     for split, values in metrics["text"].items():
+        split = f"pretrained model on {split} text:"
         bits = f", {values['bits_per_byte']:.3f} bits per byte" if values["bits_per_byte"] is not None else ""
         lines.append(
-            f"  {split:<11} loss {values['loss_nats']:.3f}, perplexity {values['perplexity']:.2f}{bits}"
+            f"  {split:<37} loss {values['loss_nats']:.3f}, perplexity {values['perplexity']:.2f}{bits}"
         )
-    for name, meaning in (("held_in", "trained on"), ("held_out", "never seen")):
+    for name, meaning in (("held_in", "trained on"), ("held_out", "never shown")):
         if name in metrics:
             values = metrics[name]
             lines.append(
@@ -124,9 +133,10 @@ def _next_steps(result: TrainedLine, command: str) -> str:
         lines.append(f"  talk to it         python scripts/chat.py {run}")
     elif "pretrain" in result.artifacts:
         lines.append(f"  let it continue    python scripts/chat.py {run}")
+    if "collect" in result.artifacts:
+        lines.append(f"  see what is done   {command} --plan")
     lines += [
-        f"  see what is done   {command} --plan",
-        f"  resume             {command}      (the same command, after any interruption)",
+        f"  after a stop       {command}      (goes on where it was)",
         "  your own data      put files into data/datasets/raw, or:",
         "                     python scripts/train_llm_from_scratch.py --data DIR run.name=mine",
         '  your own answers   data/instruction_data.jsonl with one {"instruction": …, "response": …} a line, or:',

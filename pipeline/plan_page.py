@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from core.device_manager import DeviceManager
 from core.stage import Decision
 from core.training_config import PipelineConfig
 from models.counting import count_parameters, flops_per_token
 from pipeline.preflight import Estimate
+from training.run_length import resolve_total_steps
 
 
 def plan_page(config: PipelineConfig, decisions: Sequence[Decision], estimate: Estimate) -> str:
@@ -19,24 +21,37 @@ def plan_page(config: PipelineConfig, decisions: Sequence[Decision], estimate: E
     flops = tokens_per_step * flops_per_token(shape, context=shape.max_position_embeddings)
     checkpoint = f"{estimate.checkpoint_bytes / 1e9:.2f}"
     lines = [f"run directory {config.run.directory}", "", *map(str, decisions), ""]
+    data = config.data
     lines += [
+        f"data          {data.raw_dir if data.corpus == 'directory' else 'the standard library of this Python'}",
+        f"device        {DeviceManager(settings.device).device}",
         f"model         {shape.architecture}, {count.total:,} parameters ({count.embedding:,} in embeddings)",
         f"memory        {estimate.state_bytes / 1e9:.2f} GB for weights, gradients and optimizer; activations on top",
         f"disk          {checkpoint} GB a checkpoint, at most {estimate.disk_bytes / 1e9:.2f} GB at one time",
         f"step          {tokens_per_step:,} tokens, {flops:.3g} FLOPs",
-        f"length        {_length(config, decisions, tokens_per_step)}",
+        f"length        {_length(config, decisions, tokens_per_step, count.total)}",
     ]
     return "\n".join(lines)
 
 
-def _length(config: PipelineConfig, decisions: Sequence[Decision], tokens_per_step: int) -> str:
+def _length(
+    config: PipelineConfig, decisions: Sequence[Decision], tokens_per_step: int, num_parameters: int
+) -> str:
     settings = config.training
-    if settings.total_steps is not None:
-        return f"{settings.total_steps:,} steps = {settings.total_steps * tokens_per_step:,} tokens"
     if settings.time_budget_seconds is not None:
         return f"about {settings.time_budget_seconds:,.0f} s; the number of steps is measured at the start"
-    if settings.epochs is not None:
-        return f"{settings.epochs:g} passes over the training rows"
     dataset = next((d.artifact for d in decisions if d.stage == "dataset" and d.artifact), None)
-    known = f" ({dataset.metrics['splits']['train']['tokens']:,} tokens a pass)" if dataset else ""
-    return f"20 tokens a parameter, at most 4 passes over the data{known}"
+    if dataset is None and settings.total_steps is None:
+        rule = f"{settings.epochs:g} passes" if settings.epochs else "20 tokens a parameter, at most 4 passes"
+        return (
+            f"{rule} over the data; the number of steps is known when the dataset is there (--until dataset)"
+        )
+    rows = dataset.metrics["splits"]["train"]["rows"] if dataset is not None else 1
+    steps, because = resolve_total_steps(
+        settings,
+        batches_per_epoch=rows / settings.batch_size,
+        tokens_per_step=tokens_per_step,
+        num_parameters=num_parameters,
+    )
+    known = f" ({because})" if dataset is not None else ""
+    return f"{steps:,} steps = {steps * tokens_per_step:,} tokens{known}"

@@ -7,6 +7,8 @@ from pathlib import Path
 from core.device_manager import DeviceManager
 from core.errors import ConfigError, DataError, DiskError
 from core.training_config import DataConfig, PipelineConfig
+from data_processing.conversations import Conversation, read_conversations
+from data_processing.raw_files import existing_directory
 from models.counting import count_parameters
 from pipeline.sources import Sources
 from pipeline.stages import DEFAULT_INSTRUCTION_FILE, own_places
@@ -80,11 +82,8 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
         DiskError: the checkpoints cannot fit onto the disk.
     """
     device = DeviceManager(config.training.device)
-    if sources is None and config.data.corpus == "directory" and not config.data.raw_dir.is_dir():
-        raise DataError(
-            f"data.raw_dir={str(config.data.raw_dir)!r}: no such directory; create it and put files there, or "
-            "name another with --data DIR"
-        )
+    if sources is None and config.data.corpus == "directory":
+        existing_directory(config.data.raw_dir)
     check_named_files(config)
     check_places(config)
     estimate = estimate_needs(config)
@@ -138,8 +137,8 @@ def check_named_files(config: PipelineConfig) -> None:
         DataError: the instruction file or the tokenizer that was named is missing.
     """
     file = config.instruction.data
-    if file != DEFAULT_INSTRUCTION_FILE and not file.is_file():
-        raise DataError(f"instruction.data={str(file)!r}: no such file")
+    if file != DEFAULT_INSTRUCTION_FILE or file.exists():
+        check_instruction_file(file)
     if config.tokenizer.path is not None and not config.tokenizer.path.exists():
         raise DataError(f"tokenizer.path={str(config.tokenizer.path)!r}: no such file")
     if config.tokenizer.path is not None and config.model.vocab_size is not None:
@@ -149,6 +148,22 @@ def check_named_files(config: PipelineConfig) -> None:
                 f"model.vocab_size {config.model.vocab_size} is below the {found} tokens of tokenizer.path "
                 f"{config.tokenizer.path}; set it to null"
             )
+
+
+def check_instruction_file(file: Path) -> None:
+    """Refuse a file without a single usable record now, and not after pretraining.
+
+    Raises:
+        DataError: it is missing, no regular file, unreadable, or without a usable record.
+    """
+    if not file.is_file():
+        found = "is no regular file" if file.exists() else "no such file"
+        raise DataError(f"instruction.data={str(file)!r}: {found}; name a jsonl or json file of records")
+    try:
+        # Reads up to the first usable record, and to the end (with an error that says why) where there is none.
+        any(isinstance(item, Conversation) for item in read_conversations(file))
+    except OSError as error:
+        raise DataError(f"instruction.data={str(file)!r}: cannot be read ({error.strerror})") from None
 
 
 def estimate_needs(config: PipelineConfig) -> Estimate:

@@ -23,7 +23,14 @@ from core.stage import Artifact, Decision, Selection, Stage, plan_stages, run_st
 from core.training_config import PipelineConfig
 from inference.chat import ChatModel, find_model
 from models.hf_layout import model_config_from_hf
-from pipeline.preflight import Estimate, check, check_named_files, preset_for_device, settle
+from pipeline.preflight import (
+    Estimate,
+    check,
+    check_instruction_file,
+    check_named_files,
+    preset_for_device,
+    settle,
+)
 from pipeline.sources import Sources, check_sources
 from pipeline.stages import line, tuning_line
 from tokenization.tokenizer import Tokenizer
@@ -110,10 +117,10 @@ def resolve_config(
 
 def plan_line(
     config: PipelineConfig, sources: Sources | None = None, selection: Selection = Selection()
-) -> tuple[list[Decision], Estimate]:
-    """What running the line now would do, and what it needs; nothing is written."""
+) -> tuple[PipelineConfig, list[Decision], Estimate]:
+    """The settled configuration, what running the line now would do, and what it needs; nothing is written."""
     config, _ = settle(config, sources)
-    return plan_stages(line(sources), config, selection), check(config, sources)
+    return config, plan_stages(line(sources), config, selection), check(config, sources)
 
 
 def train_llm_from_scratch(
@@ -209,13 +216,18 @@ def _log_decision(decision: Decision) -> None:
 
 
 def tune_pretrained_model(
-    config: PipelineConfig, *, pretrained_model: Path, tokenizer_model: Path | None = None
+    config: PipelineConfig,
+    *,
+    pretrained_model: Path,
+    tokenizer_model: Path | None = None,
+    selection: Selection = Selection(),
 ) -> TrainedLine:
     """Instruction tuning of a model that is there already, into `config.run.directory`.
 
     Args:
         pretrained_model: A checkpoint directory, or a run directory whose newest model is taken.
         tokenizer_model: The `tokenizer.model` it was trained with; None = the one beside the model.
+        selection: What to redo.
 
     Raises:
         MismatchError: the tokenizer is not the model's.
@@ -231,9 +243,10 @@ def tune_pretrained_model(
                 f"{tokenizer.fingerprint[:12]}, expected {own.fingerprint[:12]}); leave out --tokenizer-model to "
                 "use the one beside the model"
             )
+    check_instruction_file(config.instruction.data)
     check_named_files(config)
     shape = model_config_from_hf(read_json_object(pretrained / "config.json"))
     stages = tuning_line(pretrained, tokenizer, shape.max_position_embeddings)
     with _locked(stages, config):
-        artifacts = _run(stages, config, Selection(), _log_decision)
+        artifacts = _run(stages, config, selection, _log_decision)
     return TrainedLine(config, artifacts)

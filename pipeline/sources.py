@@ -71,7 +71,7 @@ def collect_sources(collector: DataCollector, sources: Sources | None, config: D
     """Collect everything into one corpus and return its file."""
     if sources is None:
         if config.corpus == "python_standard_library":
-            return collector.collect_documents(default_corpus.documents())
+            return collector.collect_documents(default_corpus.documents(), place="the standard library")
         return collector.collect_from_directory(config.raw_dir, recursive=config.recursive)
     corpus = None
     if "directory" in sources:

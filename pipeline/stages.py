@@ -3,6 +3,7 @@
 A stage reads the directories of earlier stages and writes its own; what it computes is in the rooms it calls.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -33,6 +34,8 @@ from training.checkpoint import latest_checkpoint
 from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
 from training.pretraining_trainer import PretrainingTrainer
 from training.session import TrainingResult, row_loaders
+
+logger = logging.getLogger(__name__)
 
 CORPUS_FILE = "collected_texts.jsonl"
 DEFAULT_INSTRUCTION_FILE: Path = InstructionConfig.model_fields["data"].default
@@ -136,7 +139,17 @@ def _conversation_rows(
         long_records=config.instruction.long_records,
         work_dir=out.parent,
     )
-    return _save(dataset, out)
+    report = _save(dataset, out)
+    left_out = ", ".join(f"{reason} {number}" for reason, number in report["dropped"].items()) or "none"
+    logger.info(
+        "conversations: kept %d of %d records; left out: %s; cut at the context: %d (samples in %s)",
+        report["conversations"],
+        report["records"],
+        left_out,
+        report["truncated"],
+        "instructions/dataset_report.json",
+    )
+    return report
 
 
 def _tune(

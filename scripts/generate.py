@@ -28,7 +28,8 @@ def parser() -> Parser:
         "--prompts",
         required=True,
         metavar="FILE",
-        help='FILE.txt: a prompt a line; FILE.jsonl: records with "prompt" or "messages"; - : standard input, as text',
+        help='FILE.txt: a prompt a line, blank ones passed over; FILE.jsonl: records with "prompt" or "messages"; '
+        "- : standard input, as text",
     )
     add("--jsonl", action="store_true", help="the prompts are records, whatever the file is called")
     add(

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from core.logs import log_to_console
+from core.stage import Selection
 from core.training_config import RunConfig
 from pipeline.arguments import Parser, set_value
 from pipeline.command import run_command
@@ -24,6 +25,13 @@ def parser() -> Parser:
     )
     add("--config-dir", default=None, help="directory of <section>_config.json files, or one JSON file")
     add("--device", help="auto, cpu, cuda, cuda:1 or mps (training.device)")
+    add(
+        "--rebuild",
+        metavar="STAGE",
+        action="append",
+        default=[],
+        help="redo instructions or finetune, although it is finished; the old result is kept beside it",
+    )
     return result
 
 
@@ -44,7 +52,10 @@ def main(arguments: list[str]) -> int:
     ):  # nobody said where to: not over the main line's own run
         config = config.replace(run={"name": "instruction-tuned"})
     result = tune_pretrained_model(
-        config, pretrained_model=flags.pretrained_model, tokenizer_model=flags.tokenizer_model
+        config,
+        pretrained_model=flags.pretrained_model,
+        tokenizer_model=flags.tokenizer_model,
+        selection=Selection(rebuild=frozenset(flags.rebuild)),
     )
     print(closing_page(result, shlex.join(["python", "scripts/train_instruction_finetuning.py", *arguments])))
     return 0

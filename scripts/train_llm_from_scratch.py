@@ -80,7 +80,8 @@ def main(arguments: list[str]) -> int:
         skip=frozenset(name for name, skip in skipped.items() if skip),
     )
     if flags.plan:
-        print(plan_page(config, *plan_line(config, None, selection)))
+        settled, decisions, estimate = plan_line(config, None, selection)
+        print(plan_page(settled, decisions, estimate))
         return 0
     if flags.dry_run:
         dry_run(config, None, selection)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from core.config_files import LENGTHS
 from core.device_manager import DeviceManager
 from core.errors import ConfigError
 from core.files import write_json
@@ -35,7 +36,7 @@ MAX_DEFAULT_EPOCHS = 4.0
 BUDGET_SHARE_FOR_STEPS = 0.93
 """Of a time budget; the rest is for checkpoints, the measurement itself and a machine that slows down a little."""
 
-LENGTH_SETTINGS = frozenset({"total_steps", "epochs", "time_budget_seconds"})
+LENGTH_SETTINGS = frozenset(LENGTHS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,11 @@ def _steps_within_budget(
     evaluation = (config.eval_batches or 50) / 3 / config.gradient_accumulation_steps / config.eval_steps
     available = BUDGET_SHARE_FOR_STEPS * config.time_budget_seconds - sum(seconds)
     total = max(1, int(available / (step_seconds * (1 + evaluation))))
-    return total, f"measured {step_seconds * 1000:.0f} ms a step for {config.time_budget_seconds:g} s"
+    passes = total * config.gradient_accumulation_steps / source.batches_per_epoch
+    return total, (
+        f"measured {step_seconds * 1000:.0f} ms a step for {config.time_budget_seconds:g} s, "
+        f"{passes:.2f} passes over the data"
+    )
 
 
 def with_new_end(

@@ -143,7 +143,9 @@ def test_a_finished_training_is_not_redone_unasked_and_nothing_before_it_is_touc
     ) as error:
         line.run(steps=4)
     assert "--rebuild train" in str(error.value)
-    with pytest.raises(StaleArtifactError, match="repeat is made anew"):
+    with pytest.raises(
+        StaleArtifactError, match=r"repeat is made anew \(spell is made anew \(letters: was abc, now xyz"
+    ):
         line.run(letters="xyz")
     assert line.calls == []
     assert (line.config.root / "spell" / "text").read_text() == "abc"

@@ -119,7 +119,7 @@ def test_help_names_every_command_and_setting_with_its_value(chat_model: ChatMod
     ("line", "reason"),
     [
         ("/temprature 3", r"error[E001]: /temprature: no such command; did you mean '/temperature'? (/help"),
-        ("/quit", "error[E001]: /quit: no such command"),
+        ("/stats", "error[E001]: /stats: no such command"),
         ("/set", "error[E001]: expected a setting and a value"),
         ("/seed", "error[E001]: expected a setting and a value"),
         ("/set seed", "error[E001]: expected a setting and a value"),

@@ -51,7 +51,7 @@ def test_help_names_every_setting_and_every_documented_flag(tmp_path: Path) -> N
         (["--config-dir", "nowhere"], 78, "error[E010]: nowhere: no such configuration directory or file"),
         (["training.learning_rat=1"], 78, "did you mean 'learning_rate'?"),
         (["--device", "cuda:7"], 78, "error[E013]: device 'cuda:7' is not available; available here: "),
-        (["--data", "missing"], 65, "error[E020]: data.raw_dir='missing': no such directory"),
+        (["--data", "missing"], 65, "error[E020]: missing: no such directory"),
         (["--instruction-data", "missing.jsonl"], 65, "instruction.data='missing.jsonl': no such file"),
         (
             ["--until", "pretrian"],
