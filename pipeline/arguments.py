@@ -26,8 +26,8 @@ class Parser(argparse.ArgumentParser):
         )
         super().__init__(
             description=description,
-            epilog="settings, given as section.setting=value; the files of --config-dir, and the preset that they name, "
-            "come\nbefore the defaults shown here:\n" + settings,
+            epilog="settings, given as section.setting=value; the files of --config-dir, and the preset that they\n"
+            "name, come before the defaults shown here:\n" + settings,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
