@@ -19,7 +19,9 @@ from core.config import merge, read_json_object
 from core.config_files import load_config
 from core.errors import DataError, MismatchError
 from core.files import TEMPORARY_MARK, lock, remove, write_json
-from core.stage import Artifact, Decision, Selection, Stage, plan_stages, run_stages
+from core.stage import Artifact, Decision, Selection, Stage
+from core.stage_plan import plan_stages
+from core.stage_run import run_stages
 from core.training_config import PipelineConfig
 from inference.chat import ChatModel, find_model
 from models.hf_layout import model_config_from_hf

@@ -198,7 +198,7 @@ class TokenizerTrainer:
                 f"{origin}: no text to train a tokenizer on; expected at least one text that is not empty"
             )
         num_bytes = sum(map(len, sample))
-        logger.info("training a %s vocabulary on %.1f MB of text", self.model_type, num_bytes / 1e6)
+        logger.info("training a %s vocabulary on %s bytes of text", self.model_type, f"{num_bytes:,}")
         with timed_progress(
             expected_seconds=num_bytes / BYTES_PER_SECOND[self.model_type],
             description="training the tokenizer",

@@ -9,7 +9,9 @@ from pydantic import Field
 
 from core.config import Config
 from core.errors import ConfigError, StaleArtifactError, UsageError
-from core.stage import Decision, Inputs, Selection, Stage, plan_stages, run_stages
+from core.stage import Decision, Inputs, Selection, Stage
+from core.stage_plan import plan_stages
+from core.stage_run import run_stages
 
 
 class Settings(Config):

@@ -300,15 +300,23 @@ def test_ctrl_c_stops_the_answer_of_a_process_and_ctrl_d_ends_it(
     command = [sys.executable, "-u", str(SCRIPTS / "chat.py"), str(tmp_path / "m"), "--device", "cpu"]
     flags = ["--temperature", "0", "--max-tokens", "100000", "--repetition-penalty", "1.0"]
     process = subprocess.Popen(
-        [*command, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, *flags],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A test run in the background of a shell ignores SIGINT, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(b"iron?\n")
-    process.stdin.flush()
-    assert os.read(process.stdout.fileno(), 1)
-    process.send_signal(signal.SIGINT)
-    process.stdin.write(b"/max_tokens 3\ncoal?\n")
-    _, errors = process.communicate(timeout=60)
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"iron?\n")
+        process.stdin.flush()
+        assert os.read(process.stdout.fileno(), 1)
+        process.send_signal(signal.SIGINT)
+        process.stdin.write(b"/max_tokens 3\ncoal?\n")
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert b"(stopped; Ctrl-D or /exit leaves)" in errors
     assert b"(max_tokens is 3)" in errors
