@@ -69,19 +69,21 @@ def load_config(
     in_file = None if "preset" in asked else values.get("run", {}).get("preset")
     file_preset = _preset_sections(in_file, preset_for_auto)
     override_preset = _preset_sections(asked.get("preset"), preset_for_auto)
-    values = merge(merge(file_preset, values), override_preset)
-    values = merge(_without_other_lengths(values, overrides), overrides)
-    return PipelineConfig.from_dict(values, origin="settings" if overrides else str(path or ""))
+    layered = file_preset
+    for layer in (values, override_preset, overrides):
+        layered = lay_over(layered, layer)
+    return PipelineConfig.from_dict(layered, origin="settings" if overrides else str(path or ""))
 
 
-def _without_other_lengths(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` without the lengths of training that an override replaces: the last word counts, not both."""
-    result = dict(values)
+def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it. A length of training in `changes` replaces whichever `base` has: the last
+    word counts, not both."""
+    result = dict(base)
     for section in ("training", "instruction"):
-        given = overrides.get(section)
+        given = changes.get(section)
         if isinstance(given, Mapping) and any(given.get(name) is not None for name in LENGTHS):
             result[section] = {k: v for k, v in result.get(section, {}).items() if k not in LENGTHS}
-    return result
+    return merge(result, changes)
 
 
 def _preset_sections(name: str | None, preset_for_auto: str) -> dict[str, Any]:

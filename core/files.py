@@ -122,8 +122,11 @@ def remove_leftovers(final: Path) -> None:
 
     Only under a lock that keeps others from writing it: what another process is writing looks the same.
     """
-    for leftover in final.parent.glob(f".{glob.escape(final.name)}{TEMPORARY_MARK}*"):
-        remove(leftover)
+    name = glob.escape(final.name)
+    # Two dots: a directory that was written within another that was under way.
+    for pattern in (f".{name}{TEMPORARY_MARK}*", f"..{name}{TEMPORARY_MARK}*"):
+        for leftover in final.parent.glob(pattern):
+            remove(leftover)
 
 
 def remove(path: Path) -> None:

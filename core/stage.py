@@ -100,6 +100,8 @@ class Decision:
     action: Action
     directory: Path
     reasons: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
+    """What changed first, here or in a stage before."""
     artifact: Artifact | None = field(default=None, repr=False)
 
     def __str__(self) -> str:

@@ -84,7 +84,7 @@ def _compare(
     place: Path,
 ) -> Decision:
     def decision(action: Action, *reasons: str, artifact: Artifact | None = None) -> Decision:
-        return Decision(stage.name, action, place, reasons, artifact)
+        return Decision(stage.name, action, place, reasons, reasons, artifact)
 
     asked = selection.rebuild & {stage.name, *_all_needs(stages, stage.name)}
     try:
@@ -106,9 +106,14 @@ def _compare(
         name for name in stage.reads if earlier[name].artifact is None and earlier[name].action != "skipped"
     ]
     remade = [need for need in unknown if earlier[need].action in ("redo", "blocked")]
-    differences += [f"{need} is made anew ({'; '.join(earlier[need].reasons)})" for need in remade]
+    roots = tuple(dict.fromkeys([*differences, *(root for need in remade for root in earlier[need].roots)]))
+    if remade:
+        inherited = "; ".join(dict.fromkeys(root for need in remade for root in earlier[need].roots))
+        are = "is" if len(remade) == 1 else "are"
+        differences.append(f"{' and '.join(remade)} {are} made anew ({inherited})")
     if differences:
-        return decision("blocked" if stage.resumable and not asked else "redo", *differences)
+        action: Action = "blocked" if stage.resumable and not asked else "redo"
+        return Decision(stage.name, action, place, tuple(differences), roots)
     if artifact is None:
         if stage.resumable:
             return decision("continue", "interrupted before it was finished")

@@ -229,7 +229,9 @@ def save_dataset(dataset: TokenDataset, directory: str | Path, *, format: Datase
         )
     with new_directory(directory) as beside:
         if format == "arrow":
+            mode = beside.stat().st_mode
             shutil.copytree(dataset.directory, beside, dirs_exist_ok=True)
+            beside.chmod(mode)  # copytree gave it that of the temporary directory, which is private
         else:
             _write_jsonl(dataset, beside)
     return directory

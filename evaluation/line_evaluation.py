@@ -1,6 +1,7 @@
 """The short evaluation at the end of the line: losses, answers and samples of one run. Knows no stage."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def evaluate_line(
                 max_batches=config.max_batches,
                 description=f"evaluating on {split}",
             )
-            metrics["text"][split] = {**dataclasses.asdict(result), "perplexity": result.perplexity}
+            perplexity = result.perplexity if math.isfinite(result.perplexity) else None
+            metrics["text"][split] = {**dataclasses.asdict(result), "perplexity": perplexity}
     metrics["samples"] = _samples(model, dataset, config.num_samples)
     if tuned is not None and instructions is not None:
         metrics |= _questions(ChatModel.load(tuned, device=device), instructions, config)
@@ -119,7 +121,9 @@ def _as_markdown(metrics: dict[str, Any]) -> str:
     lines = ["# Evaluation", "", "| split | loss (nats) | perplexity | bits per byte |", "|---|---|---|---|"]
     for split, values in metrics["text"].items():
         bits = f"{values['bits_per_byte']:.3f}" if values["bits_per_byte"] is not None else ""
-        lines.append(f"| {split} | {values['loss_nats']:.3f} | {values['perplexity']:.2f} | {bits} |")
+        lines.append(
+            f"| {split} | {values['loss_nats']:.3f} | {values['perplexity'] or math.inf:.2f} | {bits} |"
+        )
     for name in ("held_in", "held_out"):
         if name in metrics:
             values = metrics[name]

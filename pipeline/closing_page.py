@@ -1,5 +1,6 @@
 """What the user reads at the end: where things are, what was measured, how it sounds, what to do next."""
 
+import math
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,7 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
         split = f"pretrained model on {split} text:"
         bits = f", {values['bits_per_byte']:.3f} bits per byte" if values["bits_per_byte"] is not None else ""
         lines.append(
-            f"  {split:<37} loss {values['loss_nats']:.3f}, perplexity {values['perplexity']:.2f}{bits}"
+            f"  {split:<37} loss {values['loss_nats']:.3f}, perplexity {values['perplexity'] or math.inf:.2f}{bits}"
         )
     for name, meaning in (("held_in", "trained on"), ("held_out", "never shown")):
         if name in metrics:

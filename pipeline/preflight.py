@@ -11,7 +11,7 @@ from data_processing.conversations import Conversation, read_conversations
 from data_processing.raw_files import existing_directory
 from models.counting import count_parameters
 from pipeline.sources import Sources
-from pipeline.stages import DEFAULT_INSTRUCTION_FILE, own_places
+from pipeline.stages import DEFAULT_INSTRUCTION_FILE, line
 from tokenization.tokenizer import Tokenizer
 
 DEFAULT_RAW_DIR: Path = DataConfig.model_fields["raw_dir"].default
@@ -108,25 +108,33 @@ def check_places(config: PipelineConfig) -> None:
     """Refuse places of results that would overwrite each other or something else.
 
     Raises:
-        ConfigError: two are the same or one is inside another, or the run would fill the current directory.
+        ConfigError: two stages' places are the same or one is inside another, the run would fill the current directory
+            or one with foreign files, or the raw data are where the run writes.
     """
-    run = config.run.directory.resolve()
+    directory = config.run.directory
+    run = directory.resolve()
     if run in (Path.cwd(), Path.home(), *Path.cwd().parents):
         raise ConfigError(
-            f"run.dir={str(config.run.directory)!r}: a run needs a directory of its own, such as runs/mine"
+            f"run.dir={str(directory)!r}: a run needs a directory of its own, such as runs/mine"
         )
-    places = {str(place): place.resolve() for place in own_places(config)[1:]}
-    if len(places) < len(own_places(config)) - 1:
-        raise ConfigError("two of the output directories are the same; each stage needs its own")
+    if run.is_dir() and any(run.iterdir()) and not (run / ".lock").exists():
+        raise ConfigError(
+            f"run.dir={str(directory)!r}: holds files that no run wrote; choose a new directory"
+        )
+    if config.data.corpus == "directory" and config.data.raw_dir.resolve().is_relative_to(run):
+        raise ConfigError(
+            f"data.raw_dir={str(config.data.raw_dir)!r} is where the run writes; choose another run.dir"
+        )
+    places = {stage.name: stage.place(config) for stage in line()}
     for name, place in places.items():
-        if run == place or run.is_relative_to(place):
+        if run.is_relative_to(place.resolve()):
             raise ConfigError(
-                f"output directory {name!r} holds the run directory {config.run.directory}; choose another"
+                f"the output directory of {name}, {place}, holds the run directory; choose another"
             )
         for other, inside in places.items():
-            if other != name and inside.is_relative_to(place):
+            if other != name and inside.resolve().is_relative_to(place.resolve()):
                 raise ConfigError(
-                    f"output directory {other!r} is {name!r} or inside of it; each stage needs its own"
+                    f"the output directory of {other}, {inside}, is that of {name} or inside of it"
                 )
 
 

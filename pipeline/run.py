@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from core.config import merge, read_json_object
-from core.config_files import load_config
+from core.config import read_json_object
+from core.config_files import lay_over, load_config
 from core.errors import DataError, MismatchError
 from core.files import TEMPORARY_MARK, lock, remove, write_json
 from core.stage import Artifact, Decision, Selection, Stage
@@ -114,7 +114,9 @@ def resolve_config(
         training = (overrides or {}).get("training")
         device = training.get("device") if isinstance(training, Mapping) else None
         return load_config(config, overrides, preset_for_auto=preset_for_device(device or "auto"))
-    return load_config(None, merge(config or {}, overrides or {}), preset_for_auto=preset_for_device("auto"))
+    return load_config(
+        None, lay_over(config or {}, overrides or {}), preset_for_auto=preset_for_device("auto")
+    )
 
 
 def plan_line(
@@ -152,7 +154,7 @@ def train_llm_from_scratch(
         logger.info(note)
     check(settled, given)
     stages = line(given)
-    with _locked(stages, settled):
+    with _locked(stages, settled, selection):
         artifacts = _run(stages, settled, selection, announce or _log_decision)
     return TrainedLine(settled, artifacts)
 
@@ -183,13 +185,18 @@ def dry_run(
 
 
 @contextlib.contextmanager
-def _locked(stages: Sequence[Stage[PipelineConfig]], config: PipelineConfig) -> Iterator[None]:
-    """Hold the run directory, and each place outside of it that the configuration names."""
+def _locked(
+    stages: Sequence[Stage[PipelineConfig]], config: PipelineConfig, selection: Selection
+) -> Iterator[None]:
+    """Hold the run directory and each stage's place, which another run may name as its own."""
     run_directory = config.run.directory
-    outside = [place for stage in stages if not (place := stage.place(config)).is_relative_to(run_directory)]
+    may_run = [
+        stage for stage in stages if stage.name not in selection.skip and selection.only in (None, stage.name)
+    ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock(run_directory / ".lock", held=run_directory))
-        for place in outside:
+        for stage in may_run:
+            place = stage.place(config)
             # Beside it, because a stage's own directory must not exist before it is whole.
             stack.enter_context(lock(place.parent / f".{place.name}.lock", held=place))
         # Nobody else writes here now, so whatever is half-written was left by a process that was killed.
@@ -249,6 +256,6 @@ def tune_pretrained_model(
     check_named_files(config)
     shape = model_config_from_hf(read_json_object(pretrained / "config.json"))
     stages = tuning_line(pretrained, tokenizer, shape.max_position_embeddings)
-    with _locked(stages, config):
+    with _locked(stages, config, selection):
         artifacts = _run(stages, config, selection, _log_decision)
     return TrainedLine(config, artifacts)

@@ -186,9 +186,11 @@ def latest_checkpoint(directory: Path) -> Path | None:
 
 
 def set_aside_later_checkpoints(directory: Path, step: int) -> None:
-    """Move checkpoints of steps after `step` out of the way of a run that goes on from there again."""
-    for path in list_checkpoints(directory):
-        if int(path.name.removeprefix("step_")) > step:
+    """Move checkpoints of steps after `step`, `best` and `final` among them, out of the way of a run that goes on
+    from there again."""
+    for path in [*list_checkpoints(directory), directory / "best", directory / "final"]:
+        manifest = read_manifest(path)
+        if manifest is not None and manifest["step"] > step:
             aside = move_aside(path, "superseded")
             logger.warning("%s: is of a later step than the run goes on from; moved to %s", path, aside.name)
 

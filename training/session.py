@@ -116,6 +116,14 @@ def train_model(
             f"{output_dir}: holds checkpoints of an earlier run (up to {found[-1].name}); go on with "
             f"resume_from_checkpoint={str(found[-1])!r}, or choose another output_dir"
         )
+    if (
+        checkpoint is not None
+        and checkpoint.resolve().parent != output_dir.resolve()
+        and list_checkpoints(output_dir)
+    ):
+        raise ConfigError(
+            f"{output_dir}: holds checkpoints of its own, and {checkpoint} is another run's; choose an empty output_dir"
+        )
     model.to(device_manager.device)
     data = _data_fingerprint(train_loader)
     state = _read_state(checkpoint, config, model, tokenizer, data) if checkpoint is not None else None
@@ -138,7 +146,7 @@ def train_model(
     if checkpoint is not None and state is not None:
         _restore(trainer, checkpoint, state)
         _say_how_exact(state, trainer, source)
-        set_aside_later_checkpoints(output_dir, trainer.progress.step)
+    set_aside_later_checkpoints(output_dir, trainer.progress.step)
     logger.info(
         "%s: %s steps of %s rows x %d (%s), %s on %s",
         description,

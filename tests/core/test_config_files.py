@@ -62,3 +62,25 @@ def test_the_documented_classes_read_their_own_files() -> None:
     assert ModelConfig.from_file(CONFIG_ROOT / "quickstart" / "model_config.json").hidden_size > 0
     assert TrainingConfig.from_file(CONFIG_ROOT / "quickstart" / "training_config.json").batch_size > 0
     assert DataConfig.from_file(CONFIG_ROOT / "quickstart" / "data_config.json").tokenizer_vocab_size > 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["training.total_steps=5"], ["run.preset=quickstart"], ["run.preset=quickstart", "training.epochs=2"]],
+)
+def test_the_last_word_on_the_length_counts(tmp_path: Path, overrides: list[str]) -> None:
+    file = tmp_path / "all.json"
+    file.write_text(json.dumps({"training": {"total_steps": 7}}), encoding="utf-8")
+    training = load_config(file, parse_overrides(overrides)).training
+    given = [
+        name
+        for name in ("total_steps", "epochs", "time_budget_seconds")
+        if getattr(training, name) is not None
+    ]
+    expected = {"training.total_steps=5": "total_steps", "run.preset=quickstart": "time_budget_seconds"}
+    assert given == [expected.get(overrides[-1], "epochs")]
+
+
+def test_no_preset_can_be_asked_for() -> None:
+    config = load_config(CONFIG_ROOT, parse_overrides(["run.preset=null"]), preset_for_auto="laptop")
+    assert config.model == ModelConfig()

@@ -146,7 +146,7 @@ def test_a_finished_training_is_not_redone_unasked_and_nothing_before_it_is_touc
         line.run(steps=4)
     assert "--rebuild train" in str(error.value)
     with pytest.raises(
-        StaleArtifactError, match=r"repeat is made anew \(spell is made anew \(letters: was abc, now xyz"
+        StaleArtifactError, match=r"repeat is made anew \(letters: was abc, now xyz\)\. Either"
     ):
         line.run(letters="xyz")
     assert line.calls == []

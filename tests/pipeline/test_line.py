@@ -268,13 +268,15 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     [
         (
             {"data": {"output_dir": "same", "dataset_dir": "same"}},
-            "two of the output directories are the same",
+            r"the output directory of collect, same, is that of dataset|of dataset, same, is that of collect",
         ),
         (
             {"training": {"output_dir": "a"}, "instruction": {"output_dir": "a/b"}},
-            "'a/b' is 'a' or inside of it",
+            "the output directory of finetune, a/b, is that of pretrain or inside of it",
         ),
         ({"training": {"output_dir": "."}}, "holds the run directory"),
+        ({"data": {"output_dir": "run/tokenizer"}, "run": {"dir": "run"}}, "is that of (collect|tokenizer)"),
+        ({"run": {"dir": "raw"}}, "holds files that no run wrote"),
         ({"run": {"dir": "."}}, "a run needs a directory of its own"),
     ],
 )

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from core.errors import ConfigError, DataError, MismatchError, Preempted
 from data_processing.dataset_builder import DatasetBuilder
@@ -322,3 +322,26 @@ def test_the_tokenizer_of_the_dataset_is_saved_with_the_model(kit) -> None:
     trainer.tokenizer = None
     source = RowBatches(kit.dataset["train"], batch_size=4, seed=1)
     assert (trainer.train(source).final_directory / "tokenizer.model").is_file()
+
+
+def test_going_back_leaves_no_final_of_the_abandoned_run(kit, same_weights) -> None:
+    abandoned = load_model(run(kit).final_directory)
+    kit.dataset = {"train": Subset(kit.dataset["train"], range(40)), "validation": kit.dataset["validation"]}
+    trainer = kit.pretraining()
+    result = trainer.train(
+        DataLoader(kit.dataset["train"], batch_size=4),
+        DataLoader(kit.dataset["validation"], batch_size=4),
+        resume_from_checkpoint=kit.root / "checkpoints" / "step_4",
+    )
+    assert not same_weights(load_model(result.final_directory), abandoned)
+    assert same_weights(load_model(result.final_directory), load_model(kit.root / "checkpoints" / "step_12"))
+
+
+def test_a_checkpoint_of_elsewhere_does_not_go_into_a_directory_with_its_own_run(kit) -> None:
+    run(kit)
+    run(kit, output_dir=str(kit.root / "mine"))
+    with pytest.raises(
+        ConfigError, match=r"mine: holds checkpoints of its own, and .*step_4 is another run's"
+    ):
+        run(kit, resume=kit.root / "checkpoints" / "step_4", output_dir=str(kit.root / "mine"))
+    assert (kit.root / "mine" / "step_12").is_dir()
