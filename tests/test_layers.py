@@ -89,3 +89,18 @@ def test_no_ignore_rule_matches_a_source_file() -> None:
         check=False,
     )
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("place", ["models/checkpoints", "models/instruction_checkpoints"])
+def test_what_is_trained_in_the_default_places_is_no_source(place: str) -> None:
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = [f"{place}/step_1/model.safetensors", f"{place}/metrics.jsonl", f"{place}/.gitignore"]
+    result = subprocess.run(
+        ["git", "check-ignore", "--no-index", *names],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    assert result.stdout.split() == names[:2]
