@@ -69,7 +69,7 @@ def atomic_writer(path: str | Path, mode: str = "wb", *, disk: Disk = LOCAL_DISK
                 yield file
                 disk.sync_file(file)
             disk.rename(temporary, path)
-        except BaseException:
+        except BaseException:  # Ctrl-C too must leave nothing half-written
             temporary.unlink(missing_ok=True)
             raise
         disk.sync_directory(path.parent)
@@ -102,7 +102,7 @@ def new_directory(final: str | Path, *, disk: Disk = LOCAL_DISK) -> Iterator[Pat
             yield temporary
             sync_tree(temporary, disk=disk)
             disk.rename(temporary, final)
-        except BaseException:
+        except BaseException:  # Ctrl-C too must leave nothing half-written
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         disk.sync_directory(final.parent)
