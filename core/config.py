@@ -109,8 +109,15 @@ class Config(BaseModel):
         )
 
     def fingerprint_settings(self) -> dict[str, Any]:
-        """The settings that decide what comes out: all but the runtime fields."""
-        return {k: v for k, v in self.to_dict().items() if k not in self.runtime_fields()}
+        """The settings that decide what comes out: all but the runtime fields, those of sections included."""
+        values = self.to_dict()
+        for name in self.runtime_fields():
+            del values[name]
+        for name in values:
+            section = getattr(self, name)
+            if isinstance(section, Config):
+                values[name] = section.fingerprint_settings()
+        return values
 
 
 RUNTIME: dict[str, Any] = {"runtime": True}

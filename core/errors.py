@@ -86,6 +86,20 @@ class DiskError(BloomeryError):
     exit_code = 74
 
 
+class WorkerDiedError(BloomeryError):
+    """A worker process ended by itself, most often for want of memory."""
+
+    code = "E032"
+    exit_code = 70
+
+
+class UnreachableError(BloomeryError):
+    """A service on the network does not answer, or answers that it cannot now."""
+
+    code = "E033"
+    exit_code = 74
+
+
 class Preempted(BloomeryError):  # noqa: N818 - a state, not a mistake: saved and resumable
     """A signal asked for an end; everything is saved and the same command goes on from here."""
 

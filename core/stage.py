@@ -48,7 +48,8 @@ class Stage(Generic[C]):
         wants: Names of further stages whose artifacts `run` reads where they are there.
         sources: What else it reads from outside the line, by name, as fingerprints.
         disabled_because: Why the stage has nothing to do under this configuration, or None.
-        outputs: Which files below the directory are the result (a glob); the fingerprint is over these.
+        outputs: Which files below the directory are the result (a glob).
+        content: Which of them later stages are made from (a glob); the fingerprint is over these. None = all.
         version: To be raised when the code's result changes under equal settings.
         resumable: Whether `run` continues what a killed `run` left in its directory. Such stages are the
             expensive ones, and a finished one is never redone unless the user asks.
@@ -63,6 +64,7 @@ class Stage(Generic[C]):
     sources: Callable[[C], Mapping[str, Any]] = _no_sources
     disabled_because: Callable[[C], str | None] = _always
     outputs: str = "**/*"
+    content: str | None = None
     version: int = 1
     resumable: bool = False
 

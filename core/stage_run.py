@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from core.errors import ConfigError, StaleArtifactError
@@ -107,7 +107,9 @@ def _run_into(stage: Stage[C], config: C, inputs: Inputs, recipe: Mapping[str, A
     metrics = dict(stage.run(config, inputs, out))
     files = describe_files(out, (path for path in out.glob(stage.outputs) if path.is_file()))
     files = [file for file in files if not file["path"].startswith("MANIFEST")]
-    fingerprint = content_fingerprint(files)
+    fingerprint = content_fingerprint(
+        [file for file in files if stage.content is None or PurePath(file["path"]).match(stage.content)]
+    )
     write_manifest(
         out,
         {

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from core.config import RUNTIME, Config
+from core.data_config import DataConfig as DataConfig
 
 
 class ModelConfig(Config):
@@ -148,102 +149,54 @@ class ModelConfig(Config):
         return -(-8 * self.hidden_size // (3 * 64)) * 64
 
 
-class DataConfig(Config):
-    """Where text comes from, what is kept of it, how it is split and packed."""
-
-    corpus: Literal["auto", "directory", "python_standard_library"] = Field(
-        "auto",
-        description="directory = the files in raw_dir; python_standard_library = source and docstrings of the running "
-        "interpreter; auto = raw_dir when it holds files, otherwise the standard library (and says so).",
-    )
-    raw_dir: Path = Field(Path("data/datasets/raw"), description="Directory of raw files.")
-    recursive: bool = Field(True, description="Whether sub-directories of raw_dir are read too.")
-    text_field: str = Field("text", description="Field of json and jsonl records that holds the text.")
-    min_text_length: int = Field(
-        50, ge=0, le=1_000_000_000, description="Shorter documents are dropped, in characters."
-    )
-    max_text_length: int | None = Field(
-        None,
-        ge=1,
-        le=1_000_000_000,
-        description="Longer documents are dropped, in characters; null = no limit.",
-    )
-    max_urls_per_document: int | None = Field(
-        None,
-        ge=0,
-        le=1_000_000,
-        description="Documents with more web addresses than this number are dropped; null = no limit.",
-    )
-    remove_duplicates: bool = Field(
-        True, description="Whether exact duplicates (after cleaning) are dropped."
-    )
-    tokenizer_vocab_size: int = Field(
-        8192, ge=300, le=1_000_000, description="Size of the vocabulary to train, in tokens."
-    )
-    train_split: float = Field(0.9, gt=0.0, le=1.0, description="Share of documents to train on (0 to 1).")
-    val_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of documents to validate on (0 to 1).")
-    test_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of documents to test on (0 to 1).")
-    stride: int = Field(
-        0,
-        ge=0,
-        le=1_048_575,
-        description="Tokens that a row of the dataset repeats from the row before it within one document.",
-    )
-    seed: int = Field(1337, ge=0, lt=2**63, description="Seed of the split (a plain number).")
-    num_workers: int | None = Field(
-        None,
-        ge=1,
-        le=1024,
-        description="Number of processes that read and encode; null = one for each core.",
-        json_schema_extra=RUNTIME,
-    )
-    output_dir: Path | None = Field(
-        None,
-        description="Where the collected corpus goes; null = <run>/corpus.",
-        json_schema_extra=RUNTIME,
-    )
-    dataset_dir: Path | None = Field(
-        None, description="Where the dataset goes; null = <run>/dataset.", json_schema_extra=RUNTIME
-    )
-
-    @model_validator(mode="after")
-    def _check_splits(self) -> Self:
-        total = self.train_split + self.val_split + self.test_split
-        if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"train_split + val_split + test_split must be 1, found {total:g}")
-        if self.max_text_length is not None and self.max_text_length < self.min_text_length:
-            raise ValueError(
-                f"max_text_length {self.max_text_length} is below min_text_length {self.min_text_length}"
-            )
-        return self
-
-
 class TokenizerConfig(Config):
     """How the vocabulary is learned. Its size is `data.tokenizer_vocab_size`."""
 
-    model_type: Literal["bpe", "unigram", "char", "word"] = Field(
-        "bpe", description="The SentencePiece algorithm."
+    model_type: Literal["bpe", "unigram", "char", "word", "byte_bpe", "wordpiece", "word_level"] = Field(
+        "bpe",
+        description="The algorithm: bpe, unigram, char or word of SentencePiece, byte_bpe, wordpiece or word_level of "
+        "Hugging Face tokenizers. word_level loses white space and rare words; all others give back every text.",
     )
     character_coverage: float = Field(
         0.9995,
         ge=0.98,
         le=1.0,
-        description="Share of the corpus' characters that get pieces of their own; the rest is spelled in bytes.",
+        description="Share of the corpus' characters that get pieces of their own; the rest is spelled in bytes "
+        "(SentencePiece only).",
     )
     split_digits: bool = Field(True, description="Whether each digit is a token of its own.")
-    max_piece_length: int = Field(32, ge=1, le=512, description="Longest piece, in characters.")
+    max_piece_length: int = Field(
+        32, ge=1, le=512, description="Longest piece, in characters; of byte_bpe in bytes."
+    )
     training_bytes: int = Field(
         100_000_000,
         ge=1000,
         le=10_000_000_000,
         description="At most this much text is used for training, in bytes, sampled evenly over the corpus.",
     )
+    balance_sources: bool = Field(
+        True,
+        description="Whether each source (first directory of a document's path, or extension of a file beside none) "
+        "contributes as much text to the training as any other that has as much.",
+    )
     shrink_to_fit: bool = Field(
         False,
         description="Whether a corpus too small for the vocabulary gets the largest feasible one instead of an error.",
     )
     path: Path | None = Field(
-        None, description="An existing tokenizer.model to use instead of training one; null = train."
+        None,
+        description="An existing tokenizer to use instead of training one: a tokenizer.model of this project, any "
+        "tokenizer.json, a .tiktoken file, or a directory that holds one; null = train.",
+    )
+    tiktoken_pattern: str | None = Field(
+        None,
+        description="How a .tiktoken file cuts text into words: gpt2, cl100k, o200k or a regular expression; null = "
+        "known for the files that OpenAI published.",
+    )
+    references: tuple[Path, ...] = Field(
+        (),
+        description="Tokenizers to compare with in tokenizer_report.json (as for path).",
+        json_schema_extra=RUNTIME,
     )
     output_dir: Path | None = Field(
         None,

@@ -23,12 +23,19 @@ UNITS = re.compile(
 
 
 def numeric_settings() -> list[tuple[type[Config], str]]:
-    found = []
-    for section in SECTIONS:
+    found: list[tuple[type[Config], str]] = []
+    sections = list(SECTIONS)
+    for section in sections:  # grows as sections within sections are found
         assert isinstance(section, type)
+        sections += [
+            field.annotation
+            for field in section.model_fields.values()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Config)
+        ]
         for name, field in section.model_fields.items():
             members = typing.get_args(field.annotation) or (field.annotation,)
-            if int in members or float in members:
+            is_table = typing.get_origin(field.annotation) is dict
+            if not is_table and (int in members or float in members):
                 found.append((section, name))
     return found
 
