@@ -7,7 +7,7 @@ import torch
 
 from core.device_manager import DeviceManager
 from core.progress import progress
-from data_processing.token_rows import TokenRows
+from data_processing.rows.token_rows import TokenRows
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import rows_in_order
@@ -35,6 +35,8 @@ def evaluate_rows(
     assert model.config.vocab_size is not None
     byte_lengths = np.zeros(model.config.vocab_size, dtype=np.int64)
     byte_lengths[: tokenizer.vocab_size] = tokenizer.byte_lengths
+    # What a lossy tokenizer leaves out is in no token, so its tokens do not say how long the text was.
+    lengths = torch.from_numpy(byte_lengths) if tokenizer.lossless else None
     device = device_manager.device
     model = model.to(device).eval()
 
@@ -46,4 +48,4 @@ def evaluate_rows(
     some = itertools.islice(batches, max_batches)
     total = len(batches) if max_batches is None else min(max_batches, len(batches))
     bar = progress(some, total=total, description=description, unit="batch")
-    return mean_loss(summed_loss, bar, torch.from_numpy(byte_lengths))
+    return mean_loss(summed_loss, bar, lengths)

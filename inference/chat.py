@@ -126,7 +126,7 @@ class ChatModel:
         if fingerprint not in (None, tokenizer.fingerprint):
             raise MismatchError(
                 f"{directory}: the model was trained with the tokenizer {str(fingerprint)[:12]}, the one beside it is "
-                f"{tokenizer.fingerprint[:12]}; put back the tokenizer.model that it was trained with"
+                f"{tokenizer.fingerprint[:12]}; put back the tokenizer that it was trained with"
             )
         if not manifest:
             logger.info(

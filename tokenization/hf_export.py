@@ -1,35 +1,36 @@
 """The same vocabulary as Hugging Face writes it, giving the same ids. Knows no text and encodes nothing.
 
 How the two are made to agree: the pieces are written with real spaces and without a normaliser, so U+2581 in a
-text is unknown to both and falls to its bytes; `merges_of` and `_unigram_model` say the rest.
+text is unknown to both and falls to its bytes; `merges_of` and `_unigram_model` say the rest. One difference is meant:
+a name like "<|end|>" in a text is text to us; transformers takes it for the special token unless it is
+called with `split_special_tokens=True` (it must by default, because its chat template makes text).
 """
 
 import hashlib
-import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import ConfigError
 from core.files import atomic_write, write_json
 from tokenization.chat_template import CHAT_TEMPLATE
+from tokenization.json_parts import bpe_model, json_bytes, whole
 from tokenization.model_file import SPACE_SYMBOL, ModelFile, Piece, PieceType
-from tokenization.special_tokens import (
-    BOS_ID,
-    BOS_TOKEN,
-    EOS_TOKEN,
-    PAD_TOKEN,
-    SPECIAL_TOKENS,
-    UNK_ID,
-    UNK_TOKEN,
-)
+from tokenization.special_tokens import BOS_TOKEN, SPECIAL_TOKENS, UNK_ID, UNK_TOKEN
+from tokenization.vocabulary import TRAINED_IDS, SpecialIds
 
 logger = logging.getLogger(__name__)
 
+MODEL_FILE_NAME = "tokenizer.model"
+JSON_FILE_NAME = "tokenizer.json"
 CONFIG_FILE_NAME = "tokenizer_config.json"
 SHA256_KEY = "sentencepiece_sha256"
 """Our own key of tokenizer_config.json: name of a model file in this directory to its SHA-256. SentencePiece
 loads a model with a flipped bit without a word."""
+
+OWN_KEY = "bloomery_tokenizer"
+"""Our own key of tokenizer_config.json for a tokenizer that is a tokenizer.json: its kind, which of its tokens take the
+parts of our special tokens, and the SHA-256 of the file."""
 
 SCORE_QUANTUM = 2.0**-6
 """Scores of a unigram model are whole multiples of this. SentencePiece adds them up in 32-bit floats and
@@ -51,52 +52,92 @@ def write_tokenizer_files(
     Each file is written entirely or not at all. A word model gets no `tokenizer.json`: no model of tokenizers
     spells an unknown word in bytes but leaves known characters in it alone.
     """
-    # The recorded hash goes first and comes last: a kill in between leaves files that are not called corrupt.
-    (directory / CONFIG_FILE_NAME).unlink(missing_ok=True)
     content = tokenizer_json(parsed)
     if content is None:
-        (directory / "tokenizer.json").unlink(missing_ok=True)
         logger.warning(
             "%s: no tokenizer.json is written, because Hugging Face tokenizers cannot express a %s model exactly; "
             "use tokenizer.model_type bpe, unigram or char to load the tokenizer in transformers",
             directory,
             parsed.model_type,
         )
-    else:
-        text = json.dumps(content, ensure_ascii=False, indent=None, separators=(",", ":"))
-        atomic_write(directory / "tokenizer.json", text + "\n")
-    atomic_write(directory / "chat_template.jinja", CHAT_TEMPLATE)
-    atomic_write(directory / model_file_name, model)
-    write_json(
-        directory / CONFIG_FILE_NAME,
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": BOS_TOKEN,
-            "eos_token": EOS_TOKEN,
-            "unk_token": UNK_TOKEN,
-            "pad_token": PAD_TOKEN,
-            "additional_special_tokens": list(SPECIAL_TOKENS[4:]),
-            "clean_up_tokenization_spaces": False,
-            "model_input_names": ["input_ids", "attention_mask"],
-            **({} if model_max_length is None else {"model_max_length": model_max_length}),
-            "chat_template": CHAT_TEMPLATE,
+    _write_directory(
+        directory,
+        json_content=None if content is None else json_bytes(content),
+        model=(model_file_name, model),
+        settings={
+            **_settings(TRAINED_IDS, dict(enumerate(SPECIAL_TOKENS)), model_max_length),
             SHA256_KEY: {model_file_name: hashlib.sha256(model).hexdigest()},
         },
     )
 
 
-def recorded_sha256(model_path: Path) -> str | None:
-    """The SHA-256 that was recorded for a model file when it was written; None if none was."""
-    config_path = model_path.with_name(CONFIG_FILE_NAME)
-    try:
-        config = json.loads(config_path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ConfigError(f"{config_path}: not valid JSON ({error}); restore it or delete it") from None
-    recorded = config.get(SHA256_KEY) if isinstance(config, dict) else None
-    value = recorded.get(model_path.name) if isinstance(recorded, dict) else None
-    return value if isinstance(value, str) else None
+def write_json_tokenizer(
+    directory: Path,
+    *,
+    content: bytes,
+    special_ids: SpecialIds,
+    special_tokens: Mapping[int, str],
+    model_type: str,
+    model_max_length: int | None = None,
+) -> None:
+    """Write a tokenizer that is a tokenizer.json, with the two files that go beside it, into `directory`.
+
+    Args:
+        special_tokens: Id and name of every special token.
+    """
+    _write_directory(
+        directory,
+        json_content=content,
+        model=None,
+        settings={
+            **_settings(special_ids, special_tokens, model_max_length),
+            OWN_KEY: {
+                "model_type": model_type,
+                "special_ids": special_ids._asdict(),
+                "sha256": {JSON_FILE_NAME: hashlib.sha256(content).hexdigest()},
+            },
+        },
+    )
+
+
+def _settings(
+    special_ids: SpecialIds, special_tokens: Mapping[int, str], model_max_length: int | None
+) -> dict[str, Any]:
+    first = special_ids[:4]
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": special_tokens[special_ids.bos],
+        "eos_token": special_tokens[special_ids.eos],
+        "unk_token": special_tokens[special_ids.unk],
+        "pad_token": special_tokens[special_ids.pad],
+        "additional_special_tokens": [name for token, name in special_tokens.items() if token not in first],
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        **({} if model_max_length is None else {"model_max_length": model_max_length}),
+        "chat_template": CHAT_TEMPLATE,
+    }
+
+
+def _write_directory(
+    directory: Path,
+    *,
+    json_content: bytes | None,
+    model: tuple[str, bytes] | None,
+    settings: dict[str, Any],
+) -> None:
+    # The recorded hash goes first and comes last: a kill in between leaves files that are not called corrupt.
+    (directory / CONFIG_FILE_NAME).unlink(missing_ok=True)
+    if json_content is None:
+        (directory / JSON_FILE_NAME).unlink(missing_ok=True)
+    else:
+        atomic_write(directory / JSON_FILE_NAME, json_content)
+    atomic_write(directory / "chat_template.jinja", CHAT_TEMPLATE)
+    if model is None:
+        # Of another tokenizer: whoever loads the directory would take it for this one.
+        (directory / MODEL_FILE_NAME).unlink(missing_ok=True)
+    else:
+        atomic_write(directory / model[0], model[1])
+    write_json(directory / CONFIG_FILE_NAME, settings)
 
 
 def tokenizer_json(parsed: ModelFile) -> dict[str, Any] | None:
@@ -104,35 +145,13 @@ def tokenizer_json(parsed: ModelFile) -> dict[str, Any] | None:
     if parsed.model_type == "word":
         return None
     model = _unigram_model(parsed.pieces) if parsed.model_type == "unigram" else _bpe_model(parsed)
-    bos = {"SpecialToken": {"id": BOS_TOKEN, "type_id": 0}}
-    first, second = ({"Sequence": {"id": name, "type_id": number}} for number, name in enumerate("AB"))
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": token,
-                "content": content,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for token, content in enumerate(SPECIAL_TOKENS)
-        ],
-        "normalizer": None,
-        "pre_tokenizer": None,
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [bos, first],
-            "pair": [bos, first, {"SpecialToken": {"id": BOS_TOKEN, "type_id": 1}}, second],
-            "special_tokens": {BOS_TOKEN: {"id": BOS_TOKEN, "ids": [BOS_ID], "tokens": [BOS_TOKEN]}},
-        },
-        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
-        "model": model,
-    }
+    return whole(
+        model=model,
+        special_tokens={name: token for token, name in enumerate(SPECIAL_TOKENS)},
+        pre_tokenizer=None,
+        decoder={"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        bos=BOS_TOKEN,
+    )
 
 
 def merges_of(pieces: tuple[Piece, ...]) -> list[tuple[str, str]]:
@@ -157,18 +176,13 @@ def merges_of(pieces: tuple[Piece, ...]) -> list[tuple[str, str]]:
 
 def _bpe_model(parsed: ModelFile) -> dict[str, Any]:
     """BPE, or a character model: BPE without merges."""
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": UNK_TOKEN,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": True,
-        "byte_fallback": True,
-        "ignore_merges": False,
-        "vocab": {_with_spaces(piece.text): token for token, piece in enumerate(parsed.pieces)},
-        "merges": [list(pair) for pair in merges_of(parsed.pieces)] if parsed.model_type == "bpe" else [],
-    }
+    return bpe_model(
+        {_with_spaces(piece.text): token for token, piece in enumerate(parsed.pieces)},
+        merges_of(parsed.pieces) if parsed.model_type == "bpe" else [],
+        unk_token=UNK_TOKEN,
+        fuse_unk=True,
+        byte_fallback=True,
+    )
 
 
 def _unigram_model(pieces: tuple[Piece, ...]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 
 MODEL_PIECES, MODEL_TRAINER, MODEL_NORMALIZER, MODEL_DENORMALIZER = 1, 2, 3, 5
 PIECE_TEXT, PIECE_SCORE, PIECE_TYPE = 1, 2, 3
-TRAINER_MODEL_TYPE, TRAINER_NUM_THREADS, TRAINER_SUFFIX, TRAINER_BYTE_FALLBACK = 3, 16, 24, 35
+TRAINER_MODEL_TYPE, TRAINER_INPUT_FORMAT, TRAINER_NUM_THREADS = 3, 7, 16
+TRAINER_SUFFIX, TRAINER_BYTE_FALLBACK = 24, 35
 NORMALIZER_CHARSMAP, NORMALIZER_DUMMY_PREFIX, NORMALIZER_EXTRA_SPACES, NORMALIZER_ESCAPE = 2, 3, 4, 5
 
 MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
@@ -91,19 +92,23 @@ def parse_model(data: bytes) -> ModelFile:
     return ModelFile(pieces, model_type, settings)
 
 
-def canonical_model(data: bytes, *, round_score: Callable[[float], float]) -> bytes:
-    """The same model without the number of training threads, and with each score passed through `round_score`.
+def canonical_model(
+    data: bytes, *, round_score: Callable[[float], float], rename: Callable[[str], str] = lambda text: text
+) -> bytes:
+    """The same model without the number of training threads and the format of the training text, with each score passed
+    through `round_score` and the text of each piece through `rename`.
 
-    SentencePiece records the thread count, which changes no id but would change the file.
+    SentencePiece records both, though they change no id.
     """
+    of_the_training = (TRAINER_NUM_THREADS, TRAINER_INPUT_FORMAT)
 
     def rewrite(field: Field) -> Field:
         if field.number == MODEL_TRAINER:
-            kept = [f for f in read_fields(_bytes(field.value)) if f.number != TRAINER_NUM_THREADS]
+            kept = [f for f in read_fields(_bytes(field.value)) if f.number not in of_the_training]
             return field._replace(value=write_fields(kept))
         if field.number == MODEL_PIECES:
-            inner = read_fields(_bytes(field.value))
-            return field._replace(value=write_fields([_with_score(f, round_score) for f in inner]))
+            inner = [_rewritten(f, round_score, rename) for f in read_fields(_bytes(field.value))]
+            return field._replace(value=write_fields(inner))
         return field
 
     return write_fields([rewrite(field) for field in read_fields(data)])
@@ -162,11 +167,13 @@ def _parse_piece(data: bytes) -> Piece:
     )
 
 
-def _with_score(field: Field, round_score: Callable[[float], float]) -> Field:
-    if field.number != PIECE_SCORE:
-        return field
-    (score,) = struct.unpack("<f", _bytes(field.value))
-    return field._replace(value=struct.pack("<f", round_score(score)))
+def _rewritten(field: Field, round_score: Callable[[float], float], rename: Callable[[str], str]) -> Field:
+    if field.number == PIECE_TEXT:
+        return field._replace(value=rename(_bytes(field.value).decode("utf-8")).encode())
+    if field.number == PIECE_SCORE:
+        (score,) = struct.unpack("<f", _bytes(field.value))
+        return field._replace(value=struct.pack("<f", round_score(score)))
+    return field
 
 
 def _last_values(fields: list[Field], number: int) -> dict[int, int | bytes]:

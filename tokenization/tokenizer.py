@@ -1,149 +1,93 @@
-"""Text to token ids and back, losing nothing. Knows neither how a vocabulary is learned nor what a chat is.
+"""Text to token ids and back. Knows neither how a vocabulary is learned nor what a chat is.
 
-The order of work: text, chunks that no piece crosses, ids of each chunk (remembered), ids of the text. U+2581,
-which SentencePiece would turn into a space, is encoded as its bytes.
+The order of work: texts, chunks that no token crosses, ids of each chunk (remembered), ids of the texts. What a kind of
+vocabulary does differently is in its encoder (`vocabulary.Encoder`).
 """
 
 import codecs
-import hashlib
+import functools
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
 
-from core.errors import ConfigError, CorruptArtifactError, DataError
-from core.files import sha256_json
-from tokenization.hf_export import recorded_sha256, write_tokenizer_files
-from tokenization.model_file import SPACE_SYMBOL, ModelFile, Piece, PieceType, parse_model
-from tokenization.special_tokens import (
-    BOS_ID,
-    BYTE_TOKENS,
-    END_TOKEN,
-    EOS_ID,
-    PAD_ID,
-    ROLE_TOKENS,
-    SPECIAL_TOKENS,
-    UNK_ID,
-)
+from core.errors import DataError, MismatchError
+from tokenization.chunks import ChunkMemory, Counts, Ids, next_cut
+from tokenization.model_file import Piece
+from tokenization.special_tokens import ROLE_TOKENS
+from tokenization.tokenizer_files import holds_tokenizer as holds_tokenizer
+from tokenization.tokenizer_files import load_encoder
+from tokenization.vocabulary import TRAINED_IDS, Encoder
 
-MODEL_FILE_NAME = "tokenizer.model"
-
-CHUNK_PATTERN = re.compile(f"{SPACE_SYMBOL}| *+[^ {SPACE_SYMBOL}]++| ++")
-"""Chunks that no piece crosses: a piece has spaces only in front (`_objections` checks it), so no merge and no
-path of the unigram lattice reaches over the end of a word, and the ids of the chunks are the ids of the text.
-Possessive, so that a megabyte of spaces takes linear time."""
-
-WORD_PATTERN = re.compile(f" ?[^ \n{SPACE_SYMBOL}]++|[ \n{SPACE_SYMBOL}]")
-"""The chunks of a word model, each a piece as a whole or spelled in bytes."""
-
-SEPARATOR = "\0"
-"""Where `split` cuts; see `_chunks`. Text that has it is cut by the pattern."""
-
-BLOCK_BOUNDARY = re.compile("(?<=[^ ]) ")
-BLOCK_CHARACTERS = 1 << 20
-"""Text is worked on in blocks of about this many characters, which bounds the memory that its chunks take."""
-
-REMEMBERED_CHUNKS = 1 << 19
-REMEMBERED_CHARACTERS = 1 << 23
-"""Chunks are remembered with their ids, because words repeat and looking one up is several times faster than
-encoding it again; beyond these bounds (some 150 MB) all are forgotten."""
-
-THREADING_CHARACTERS = 20_000
-"""New chunks with less text than this are encoded one by one: starting threads costs 0.1 ms (two cores, 2026)."""
+BLOCK_BYTES = 1 << 20
+"""Text is worked on in blocks of about this many bytes of UTF-8, which bounds the memory that its chunks take (some 20
+times as much) and keeps it in the processor's cache."""
 
 
 class Tokenizer:
-    """A vocabulary: `decode(encode(text)) == text` for every text that can be written in UTF-8.
+    """A vocabulary. Unless `losses` says otherwise, `decode(encode(text)) == text` for every text of UTF-8.
 
     Attributes:
         vocab_size: Number of tokens.
-        bos_id, eos_id, pad_id, unk_id: The ids 1, 2, 3 and 0. `unk_id` is never produced.
+        bos_id, eos_id, pad_id, unk_id: Ids of special tokens: 1, 2, 3 and 0 in vocabularies trained here. A tokenizer
+            that is lossless never gives `unk_id`.
         end_id: The id that closes a turn of a chat.
         role_ids: Name of a role ("system", "user", "assistant") to the id that opens its turn.
         byte_lengths: int32 (V,): the number of UTF-8 bytes that a token stands for, 0 for special tokens. Summed
-            over the ids of a text it is exactly the length of that text in UTF-8.
+            over the ids of a text it is exactly the length of that text in UTF-8. Of a lossy tokenizer it is the length
+            of the text that comes back (with one space more, where decoding puts spaces between tokens): bits per byte
+            then need the size of the original text, which the dataset's manifest has.
         fingerprint: SHA-256 over everything that decides ids: pieces, types, scores, settings, special tokens.
-        pieces: Text, score and type of each token, as SentencePiece has them (U+2581 for a space).
-        model_type: "bpe", "unigram", "char" or "word".
+        pieces: Text, score and type of each token, as its file has them (SentencePiece writes U+2581 for a space,
+            byte-level tokenizers a printable character for each byte).
+        model_type: The algorithm: "bpe", "unigram", "char" or "word" of SentencePiece; "byte_bpe", "wordpiece" or
+            "word_level" of Hugging Face tokenizers; "imported" for one from elsewhere.
+        lossless: Whether every text comes back byte for byte.
+        losses: What does not come back, a sentence each.
     """
 
-    bos_id = BOS_ID
-    eos_id = EOS_ID
-    pad_id = PAD_ID
-    unk_id = UNK_ID
-    end_id = SPECIAL_TOKENS.index(END_TOKEN)
-    role_ids = {role: SPECIAL_TOKENS.index(token) for role, token in ROLE_TOKENS.items()}  # noqa: RUF012
+    # Of the class they are those of every vocabulary trained here; of one from elsewhere its own.
+    unk_id, bos_id, eos_id, pad_id = TRAINED_IDS[:4]
+    end_id = TRAINED_IDS.end
 
-    def __init__(self, model: bytes) -> None:
-        """A tokenizer from the bytes of a `tokenizer.model`.
-
-        Raises:
-            DataError: the bytes are no SentencePiece model.
-            ConfigError: they are one that this project cannot use without losing text.
-        """
-        parsed = parse_model(model)
-        if objections := _objections(parsed):
-            raise ConfigError(
-                f"a SentencePiece model that cannot be used here: {'; '.join(objections)}. "
-                "Train one with TokenizerTrainer (set tokenizer.path to null)"
-            )
-        self._model = model
-        self._parsed = parsed
-        self.pieces: tuple[Piece, ...] = parsed.pieces
-        self.model_type: str = parsed.model_type
-        self.vocab_size: int = len(parsed.pieces)
-        self.fingerprint: str = _fingerprint(parsed)
-        self._bytes = tuple(_text_bytes(piece) for piece in parsed.pieces)
-        self._bytes_with_specials = tuple(
-            piece.text.encode() if piece.type in (PieceType.CONTROL, PieceType.UNKNOWN) else text
-            for piece, text in zip(parsed.pieces, self._bytes, strict=True)
-        )
-        self.byte_lengths = np.array([len(text) for text in self._bytes], dtype=np.int32)
+    def __init__(self, encoder: Encoder) -> None:
+        """A tokenizer around a finished encoder; `from_file` makes one from a file."""
+        vocabulary = encoder.vocabulary
+        special = vocabulary.special_ids
+        self.unk_id, self.bos_id, self.eos_id, self.pad_id = special[:4]
+        self.end_id = special.end
+        self.role_ids = {role: int(getattr(special, role)) for role in ROLE_TOKENS}
+        self.pieces: tuple[Piece, ...] = vocabulary.pieces
+        self.model_type: str = vocabulary.model_type
+        self.vocab_size: int = len(vocabulary.pieces)
+        self.fingerprint: str = vocabulary.fingerprint
+        self.losses: tuple[str, ...] = vocabulary.losses
+        self.lossless: bool = not vocabulary.losses
+        self.byte_lengths = np.array([len(text) for text in vocabulary.texts], dtype=np.int32)
         self.byte_lengths.flags.writeable = False
-        self._byte_ids = range(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + len(BYTE_TOKENS))
-        self._words: dict[str, list[int]] | None = None
-        self._pattern = CHUNK_PATTERN
-        if self.model_type == "word":
-            self._pattern = WORD_PATTERN
-            self._words = {
-                text.decode(): [token]
-                for token, (piece, text) in enumerate(zip(parsed.pieces, self._bytes, strict=True))
-                if piece.type == PieceType.NORMAL
-            }
-        self._forget()
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise DataError(f"not a SentencePiece model ({error})") from None
+        self._encoder = encoder
+        self._vocabulary = vocabulary
+        self._memory = (
+            None if encoder.cuts is None else ChunkMemory(encoder.encode_chunks, encoder.cuts, encoder.fixed)
+        )
 
     @classmethod
-    def from_file(cls, path: str | Path) -> "Tokenizer":
-        """The tokenizer in a `tokenizer.model` file, or in a directory that holds one.
+    def from_file(cls, path: str | Path, *, tiktoken_pattern: str | None = None) -> "Tokenizer":
+        """The tokenizer in a `tokenizer.model`, a `tokenizer.json`, a tiktoken file or a directory that holds one.
+
+        Args:
+            tiktoken_pattern: How a tiktoken file's encoding cuts text into words: "gpt2", "cl100k", "o200k" or a
+                regular expression; None = known for the files that OpenAI published.
 
         Raises:
-            ConfigError: nothing is there, or it is a SentencePiece model that would lose text.
+            ConfigError: nothing is there, or it is a tokenizer that cannot be used here.
             CorruptArtifactError: the file differs from the one that was written.
-            DataError: the file is no SentencePiece model.
+            DataError: the file is no tokenizer.
         """
-        path = _model_path(Path(path))
-        try:
-            model = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-        expected, found = recorded_sha256(path), hashlib.sha256(model).hexdigest()
-        if expected not in (None, found):
-            raise CorruptArtifactError(
-                f"{path}: its SHA-256 is {found}, but {expected} was recorded when it was written; "
-                "restore the file or train the tokenizer again"
-            )
-        try:
-            return cls(model)
-        except (ConfigError, DataError) as error:
-            raise type(error)(f"{path}: {error}") from None
+        return cls(load_encoder(Path(path), tiktoken_pattern=tiktoken_pattern))
 
     def encode(self, text: str, *, add_bos: bool = False, add_eos: bool = False) -> list[int]:
         """The ids of `text`, with `<s>` in front and `</s>` behind if asked for.
@@ -171,16 +115,38 @@ class Tokenizer:
         Raises:
             DataError: a text has a lone surrogate; the message says which.
         """
-        results: list[list[int]] = [[BOS_ID] if add_bos else [] for _ in texts]
-        for group in _groups(texts):
-            chunk_lists = [self._chunks(block) for _, block in group]
-            ids_of = self._ids_of_chunks(set(chain.from_iterable(chunk_lists)), num_threads)
-            for (number, _), chunks in zip(group, chunk_lists, strict=True):
-                results[number].extend(chain.from_iterable(map(ids_of.__getitem__, chunks)))
-        if add_eos:
-            for ids in results:
-                ids.append(EOS_ID)
-        return results
+        ids, counts = self.encode_to_array(texts, num_threads=num_threads, add_bos=add_bos, add_eos=add_eos)
+        flat, ends = ids.tolist(), np.cumsum(counts).tolist()
+        return [flat[start:end] for start, end in pairwise([0, *ends])]
+
+    def encode_to_array(
+        self,
+        texts: Sequence[str],
+        *,
+        num_threads: int | None = None,
+        add_bos: bool = False,
+        add_eos: bool = False,
+    ) -> tuple[Ids, Counts]:
+        """The ids of `encode_batch` in arrays, which is faster where many are stored.
+
+        Returns:
+            int32 (N,): the ids of all texts, one after the other; int64 (len(texts),): how many each text has.
+
+        Raises:
+            DataError: a text has a lone surrogate; the message says which.
+        """
+        threads = num_threads or os.cpu_count() or 1
+        parts: list[Ids] = [np.empty(0, dtype=np.int32)]
+        counts = np.zeros(len(texts), dtype=np.int64)
+        for numbers, blocks in self._groups(texts):
+            ids, block_counts = self._encode_blocks(blocks, threads)
+            parts.append(ids)
+            np.add.at(counts, numbers, block_counts)
+        ids = np.concatenate(parts)
+        if add_bos or add_eos:
+            ids = self._with_ends(ids, counts, add_bos=add_bos, add_eos=add_eos)
+            counts += int(add_bos) + int(add_eos)
+        return ids, counts
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text that `ids` stand for. Bytes that are no UTF-8 become U+FFFD.
@@ -194,64 +160,68 @@ class Tokenizer:
         return self._joined_bytes(ids, skip_special_tokens).decode("utf-8", errors="replace")
 
     def save(self, directory: str | Path, *, model_max_length: int | None = None) -> None:
-        """Write `tokenizer.model` and what transformers needs to load the same tokenizer from `directory`.
+        """Write all that `from_file` and transformers need to load the same tokenizer from `directory`.
 
         Args:
             model_max_length: Longest input of the model it goes with, in tokens; None = not stated.
         """
-        write_tokenizer_files(
-            Path(directory),
-            model=self._model,
-            parsed=self._parsed,
-            model_file_name=MODEL_FILE_NAME,
-            model_max_length=model_max_length,
-        )
+        self._encoder.write_files(Path(directory), name="tokenizer", model_max_length=model_max_length)
 
-    def _joined_bytes(self, ids: Iterable[int], skip_special_tokens: bool) -> bytes:
-        table = self._bytes if skip_special_tokens else self._bytes_with_specials
+    def _joined_bytes(self, ids: Iterable[int], skip_special_tokens: bool, *, opening: bool = True) -> bytes:
+        """The bytes of `ids`, the first of which opens a text or not."""
         ids = list(ids)
         # Checked, because a negative index would silently read from the end of the table.
         if ids and (min(ids) < 0 or max(ids) >= self.vocab_size):
             wrong = next(token for token in ids if not 0 <= token < self.vocab_size)
             raise DataError(f"token id {wrong} is outside the vocabulary of {self.vocab_size} tokens")
-        return b"".join(map(table.__getitem__, ids))
+        vocabulary = self._vocabulary
+        texts = vocabulary.texts if skip_special_tokens else vocabulary.names
+        joined = b"".join(map(texts.__getitem__, ids))
+        first_texts = vocabulary.opening_texts if skip_special_tokens else vocabulary.opening_names
+        if opening and first_texts is not None:
+            first = next((token for token in ids if texts[token]), None)
+            if first is not None:
+                return first_texts[first] + joined[len(texts[first]) :]
+        return joined
 
-    def _chunks(self, text: str) -> list[str]:
-        """The chunks of `text`, in order; there may be empty ones."""
-        if self._words is not None or SPACE_SYMBOL in text or SEPARATOR in text:
-            return self._pattern.findall(text)
-        # What CHUNK_PATTERN finds, five times faster: a separator in front of each space, but not within a run.
-        return text.replace(" ", SEPARATOR + " ").replace(" " + SEPARATOR, " ").split(SEPARATOR)
+    def _encode_blocks(self, blocks: list[bytes], num_threads: int) -> tuple[Ids, Counts]:
+        if self._memory is not None:
+            return self._memory.encode(blocks, num_threads)
+        lists = self._encoder.encode_chunks(blocks, num_threads)
+        counts = np.fromiter(map(len, lists), np.int64, len(lists))
+        return np.fromiter((token for ids in lists for token in ids), np.int32, int(counts.sum())), counts
 
-    def _ids_of_chunks(self, chunks: set[str], num_threads: int | None) -> dict[str, list[int]]:
-        """A mapping that has the ids of every chunk, and of others. Another thread may add to it meanwhile."""
-        ids_of = self._remembered
-        if new := list(chunks.difference(ids_of)):
-            ids_of.update(zip(new, self._encode_chunks(new, num_threads), strict=True))
-            self._remembered_characters += sum(map(len, new))
-        if len(ids_of) > REMEMBERED_CHUNKS or self._remembered_characters > REMEMBERED_CHARACTERS:
-            self._forget()
-        return ids_of
+    def _with_ends(self, ids: Ids, counts: Counts, *, add_bos: bool, add_eos: bool) -> Ids:
+        ends = np.cumsum(counts)
+        chosen = [(ends - counts, self.bos_id)] * add_bos + [(ends, self.eos_id)] * add_eos
+        # Text by text, so that at one place the end of a text goes in front of the beginning of the next.
+        places = np.stack([place for place, _ in chosen], axis=1).ravel()
+        return np.insert(ids, places, np.tile([token for _, token in chosen], len(counts)))
 
-    def _forget(self) -> None:
-        # A new mapping: another thread may still read the old one. The patterns make U+2581 a chunk of its own,
-        # which is always remembered, because SentencePiece would take it for a space.
-        self._remembered: dict[str, list[int]] = {SPACE_SYMBOL: self._spelled(SPACE_SYMBOL)}
-        self._remembered_characters = 0
+    def _groups(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[bytes]]]:
+        """Blocks of the texts with the number of the text of each, in groups of about `BLOCK_BYTES`, in order."""
+        numbers: list[int] = []
+        blocks: list[bytes] = []
+        size = 0
+        for number, text in enumerate(texts):
+            data = utf8(text, f"text {number} of the batch" if len(texts) > 1 else "the text")
+            for block in self._blocks(data):
+                numbers.append(number)
+                blocks.append(block)
+                size += len(block)
+                if size >= BLOCK_BYTES:
+                    yield numbers, blocks
+                    numbers, blocks, size = [], [], 0
+        if blocks:
+            yield numbers, blocks
 
-    def _encode_chunks(self, chunks: list[str], num_threads: int | None) -> Iterable[list[int]]:
-        if self._words is not None:
-            return [self._words.get(chunk) or self._spelled(chunk) for chunk in chunks]
-        if num_threads is None:
-            num_threads = os.cpu_count() or 1
-        encode = self._processor.encode
-        if num_threads == 1 or sum(map(len, chunks)) < THREADING_CHARACTERS:
-            return [encode(chunk, out_type=int) for chunk in chunks]
-        encoded: list[list[int]] = encode(chunks, out_type=int, num_threads=num_threads)
-        return encoded
-
-    def _spelled(self, chunk: str) -> list[int]:
-        return [self._byte_ids[byte] for byte in chunk.encode()]
+    def _blocks(self, data: bytes) -> Iterator[bytes]:
+        start = 0
+        while self._encoder.cuts is not None and len(data) - start > BLOCK_BYTES:
+            end = next_cut(data, start + BLOCK_BYTES, self._encoder.cuts)
+            yield data[start:end]
+            start = end
+        yield data[start:] if start else data
 
 
 class StreamDecoder:
@@ -266,6 +236,7 @@ class StreamDecoder:
         self._tokenizer = tokenizer
         self._skip_special_tokens = skip_special_tokens
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._opening = True
 
     def push(self, token: int) -> str:
         """The text that `token` completes; empty while a character lacks bytes.
@@ -273,124 +244,63 @@ class StreamDecoder:
         Raises:
             DataError: the id is outside the vocabulary.
         """
-        return self._decoder.decode(self._tokenizer._joined_bytes([token], self._skip_special_tokens))
+        data = self._tokenizer._joined_bytes([token], self._skip_special_tokens, opening=self._opening)
+        if self._opening:
+            self._opening = not self._tokenizer._joined_bytes(
+                [token], self._skip_special_tokens, opening=False
+            )
+        return self._decoder.decode(data)
 
     def flush(self) -> str:
         """What was held back: U+FFFD for a character that never became whole. The next push starts anew."""
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
+        self._opening = True
         return rest
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """Where a tokenizer is and which one it is; small, picklable, for worker processes."""
+
+    path: Path
+    fingerprint: str
+
+    def load(self) -> Tokenizer:
+        """The tokenizer, loaded once a process.
+
+        Raises:
+            MismatchError: another one is there by now.
+        """
+        return _load_once(self)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_once(spec: TokenizerSpec) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(spec.path)
+    if tokenizer.fingerprint != spec.fingerprint:
+        raise MismatchError(
+            f"{spec.path}: the tokenizer was {spec.fingerprint[:12]} when the work began, now it is "
+            f"{tokenizer.fingerprint[:12]}; put the first one back, or begin again"
+        )
+    return tokenizer
 
 
 def refuse_surrogates(text: str, place: str) -> None:
     """Raise DataError, naming `place`, if `text` cannot be written in UTF-8."""
+    utf8(text, place)
+
+
+def utf8(text: str, place: str) -> bytes:
+    """`text` in UTF-8.
+
+    Raises:
+        DataError: it has a lone surrogate; the message names `place`.
+    """
     try:
-        text.encode("utf-8")
+        return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
             f"{place}: a lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, which is half of "
             "a character and cannot be written in UTF-8; remove it, or replace it by U+FFFD"
         ) from None
-
-
-def _model_path(path: Path) -> Path:
-    if path.is_dir():
-        default = path / MODEL_FILE_NAME
-        models = [default] if default.exists() else sorted(path.glob("*.model"))
-        if len(models) != 1:
-            found = f"{len(models)} .model files" if models else "no .model file"
-            raise ConfigError(f"{path}: holds {found}; expected {MODEL_FILE_NAME}, or name the file itself")
-        return models[0]
-    if not path.exists():
-        raise ConfigError(
-            f"{path}: no such tokenizer; expected a {MODEL_FILE_NAME} or a directory that holds one"
-        )
-    return path
-
-
-def _objections(parsed: ModelFile) -> list[str]:
-    """Why text would be lost, or ids would differ between programs, with this model; empty if it is fit."""
-    expected = {
-        "byte_fallback": True,
-        "treat_whitespace_as_suffix": False,
-        "add_dummy_prefix": False,
-        "remove_extra_whitespaces": False,
-        "escape_whitespaces": True,
-        "normalizes": False,
-    }
-    objections = [
-        f"{name} is {parsed.settings[name]} (expected {value})"
-        for name, value in expected.items()
-        if parsed.settings[name] != value
-    ]
-    first = [piece.text for piece in parsed.pieces[: len(SPECIAL_TOKENS) + len(BYTE_TOKENS)]]
-    if first != [*SPECIAL_TOKENS, *BYTE_TOKENS]:
-        objections.append(f"its first tokens are {first[:8]} ... (expected {list(SPECIAL_TOKENS[:8])} ...)")
-    wrong = [
-        f"{piece.text!r} is of type {piece.type.name} (expected {_expected_type(token).name})"
-        for token, piece in enumerate(parsed.pieces)
-        if piece.type != _expected_type(token)
-    ]
-    inner = re.compile(f"[^{SPACE_SYMBOL}]{SPACE_SYMBOL}")
-    wrong += [
-        f"{piece.text!r} has a space after a letter (expected split_by_whitespace)"
-        for piece in parsed.pieces
-        if inner.search(piece.text)
-    ]
-    # Without such a piece a space would be spelled in the bytes of U+2581. Word models are spelled here.
-    if parsed.model_type != "word" and SPACE_SYMBOL not in {piece.text for piece in parsed.pieces}:
-        wrong.append("it has no piece for the space")
-    return objections + wrong[:3]
-
-
-def _expected_type(token: int) -> PieceType:
-    if token == UNK_ID:
-        return PieceType.UNKNOWN
-    if token < len(SPECIAL_TOKENS):
-        return PieceType.CONTROL
-    return PieceType.BYTE if token < len(SPECIAL_TOKENS) + len(BYTE_TOKENS) else PieceType.NORMAL
-
-
-def _text_bytes(piece: Piece) -> bytes:
-    if piece.type == PieceType.BYTE:
-        return bytes([BYTE_TOKENS.index(piece.text)])
-    if piece.type == PieceType.NORMAL:
-        return piece.text.replace(SPACE_SYMBOL, " ").encode()
-    return b""
-
-
-def _fingerprint(parsed: ModelFile) -> str:
-    return sha256_json(
-        {
-            "pieces": [[piece.text, piece.score, int(piece.type)] for piece in parsed.pieces],
-            "settings": parsed.settings,
-            "special_tokens": SPECIAL_TOKENS,
-        }
-    )
-
-
-def _groups(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
-    """Numbered blocks of the texts, in groups of about `BLOCK_CHARACTERS`, in order."""
-    group: list[tuple[int, str]] = []
-    size = 0
-    for number, text in enumerate(texts):
-        refuse_surrogates(text, f"text {number} of the batch" if len(texts) > 1 else "the text")
-        for block in _blocks(text):
-            group.append((number, block))
-            size += len(block)
-            if size >= BLOCK_CHARACTERS:
-                yield group
-                group, size = [], 0
-    if group:
-        yield group
-
-
-def _blocks(text: str) -> Iterator[str]:
-    start = 0
-    while len(text) - start > BLOCK_CHARACTERS:
-        boundary = BLOCK_BOUNDARY.search(text, start + BLOCK_CHARACTERS)
-        if boundary is None:
-            break
-        yield text[start : boundary.start()]
-        start = boundary.start()
-    yield text[start:]

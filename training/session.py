@@ -18,7 +18,7 @@ from core.device_manager import DeviceManager
 from core.errors import ConfigError, CorruptArtifactError, DataError, MismatchError, Preempted
 from core.files import explain_disk_errors
 from core.training_config import ModelConfig, OptimizationConfig
-from data_processing.token_rows import TokenRows
+from data_processing.rows.token_rows import TokenRows
 from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
@@ -370,6 +370,11 @@ def _byte_lengths(tokenizer: Tokenizer | None, model_config: ModelConfig) -> tor
         raise MismatchError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {model_config.vocab_size} embeddings"
         )
+    if not tokenizer.lossless:
+        logger.info(
+            "bits per byte are not measured: the tokenizer is lossy (%s)", "; ".join(tokenizer.losses)
+        )
+        return None
     padded = np.zeros(model_config.vocab_size, dtype=np.int64)
     padded[: tokenizer.vocab_size] = tokenizer.byte_lengths
     return torch.from_numpy(padded)

@@ -1,4 +1,4 @@
-"""Tokenizers of each type, trained on the corpus of hostile_text."""
+"""Tokenizers of each kind, trained on the corpus of hostile_text."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,32 +6,29 @@ from pathlib import Path
 import pytest
 
 from tests.tokenization.hostile_text import corpus
+from tests.tokenization.kinds import LOSSLESS, SIZES
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
-
-SIZES = {"bpe": 900, "unigram": 700, "char": 460, "word": 500}
 
 
 @pytest.fixture(scope="session")
 def tokenizer_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A directory with the tokenizer of a type; each is trained once."""
+    """A directory with the tokenizer of a kind; each is trained once."""
     made: dict[str, Path] = {}
 
-    def directory(model_type: str) -> Path:
-        if model_type not in made:
-            made[model_type] = tmp_path_factory.mktemp(model_type)
-            trainer = TokenizerTrainer(
-                SIZES[model_type], model_type, shrink_to_fit=True, character_coverage=1.0
-            )
-            trainer.train_from_iterator(corpus(), "tokenizer", made[model_type])
-        return made[model_type]
+    def directory(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            trainer = TokenizerTrainer(SIZES[kind], kind, shrink_to_fit=True, character_coverage=1.0)
+            trainer.train_from_iterator(corpus(), "tokenizer", made[kind])
+        return made[kind]
 
     return directory
 
 
-@pytest.fixture(scope="session", params=SIZES)
+@pytest.fixture(scope="session", params=LOSSLESS)
 def tokenizer(request: pytest.FixtureRequest, tokenizer_directory: Callable[[str], Path]) -> Tokenizer:
-    """A tokenizer of each type."""
+    """A tokenizer of each kind that loses nothing."""
     return Tokenizer.from_file(tokenizer_directory(request.param))
 
 

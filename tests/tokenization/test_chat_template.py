@@ -56,7 +56,7 @@ def test_what_is_learned_continues_exactly_what_is_prompted(bpe: Tokenizer) -> N
     assert whole.learned == [False] * len(prompt) + [True] * (len(whole.ids) - len(prompt))
 
 
-@pytest.fixture(scope="session", params=["bpe", "unigram", "char"])
+@pytest.fixture(scope="session", params=["bpe", "unigram", "char", "byte_bpe", "wordpiece", "word_level"])
 def pair(request: pytest.FixtureRequest, tokenizer_directory: Callable[[str], Path]):
     transformers = pytest.importorskip("transformers")
     directory = tokenizer_directory(request.param)

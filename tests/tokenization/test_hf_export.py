@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.tokenization.hostile_text import corpus, many_texts
+from tests.tokenization.kinds import SENTENCEPIECE, SIZES
 from tokenization import model_file
 from tokenization.hf_export import merges_of, tokenizer_json
 from tokenization.model_file import Field
+from tokenization.sentencepiece_encoder import SentencePieceEncoder
 from tokenization.special_tokens import SMALLEST_VOCABULARY, SPECIAL_TOKENS
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
@@ -17,7 +19,7 @@ from tokenization.tokenizer_trainer import TokenizerTrainer
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-EXPORTED = ["bpe", "unigram", "char"]
+EXPORTED = [kind for kind in SIZES if kind != "word"]
 
 
 def names_a_special_token(text: str) -> bool:
@@ -40,7 +42,8 @@ def test_transformers_gives_the_same_ids_and_the_same_text_for_thousands_of_host
     found = theirs(batch, add_special_tokens=False)["input_ids"]
     for text, ours_ids, theirs_ids in zip(batch, expected, found, strict=True):
         assert ours_ids == theirs_ids, ascii(text)
-        assert theirs.decode(theirs_ids) == text
+        assert theirs.decode(theirs_ids) == ours.decode(ours_ids, skip_special_tokens=False)
+        assert ours.decode(ours_ids) == text or not ours.lossless
 
 
 def test_real_text_gets_the_same_ids(pair, real_data: Path) -> None:
@@ -89,12 +92,11 @@ def test_special_tokens_are_known_skipped_and_named(pair) -> None:
     )
     assert set(theirs.all_special_tokens) == set(SPECIAL_TOKENS)
     ids = [1, 5, *ours.encode(" a b "), 7, 8, 2]
-    assert theirs.decode(ids, skip_special_tokens=True) == ours.decode(ids) == " a b "
-    assert (
-        theirs.decode(ids)
-        == ours.decode(ids, skip_special_tokens=False)
-        == "<s><|user|> a b <|end|><|reserved_0|></s>"
-    )
+    assert theirs.decode(ids, skip_special_tokens=True) == ours.decode(ids)
+    assert ours.decode(ids) == " a b " or not ours.lossless
+    assert theirs.decode(ids) == ours.decode(ids, skip_special_tokens=False)
+    if ours.lossless:
+        assert theirs.decode(ids) == "<s><|user|> a b <|end|><|reserved_0|></s>"
     assert len(theirs) == ours.vocab_size
 
 
@@ -110,8 +112,9 @@ def test_saving_twice_writes_the_same_bytes(pair, tmp_path: Path) -> None:
     ours, _ = pair
     for name in ("one", "two"):
         ours.save(tmp_path / name)
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == ["chat_template.jinja", "tokenizer.json", "tokenizer.model", "tokenizer_config.json"]
+    names = {path.name for path in (tmp_path / "one").iterdir()}
+    model = {"tokenizer.model"} if ours.model_type in SENTENCEPIECE else set()
+    assert names == {"chat_template.jinja", "tokenizer.json", "tokenizer_config.json"} | model
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -151,7 +154,7 @@ def synthetic_bpe(base: bytes, merged: list[str]) -> Tokenizer:
     made = [
         Field(model_file.MODEL_PIECES, model_file.LENGTH, model_file.write_fields(piece)) for piece in pieces
     ]
-    return Tokenizer(model_file.write_fields([*kept, *made, *rest]))
+    return Tokenizer(SentencePieceEncoder(model_file.write_fields([*kept, *made, *rest])))
 
 
 @pytest.mark.parametrize("order", ["as trained", "shuffled"])
@@ -168,8 +171,8 @@ def test_merges_rebuilt_from_scores_agree_under_random_vocabularies_of_periodic_
         merged = known[2:]
         if order == "shuffled":
             draw.shuffle(merged)
-        ours = synthetic_bpe(bpe._model, merged)
-        theirs = tokenizers.Tokenizer.from_str(json.dumps(tokenizer_json(ours._parsed)))
+        ours = synthetic_bpe(bpe._encoder.model, merged)
+        theirs = tokenizers.Tokenizer.from_str(json.dumps(tokenizer_json(ours._encoder.parsed)))
         for _ in range(60):
             text = "".join(draw.choice(known) * draw.randrange(1, 6) for _ in range(draw.randrange(1, 8)))
             assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids, (seed, text)

@@ -14,21 +14,23 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tokenization.chunks as chunks_module
 import tokenization.tokenizer as tokenizer_module
 from core.errors import ConfigError, CorruptArtifactError, DataError
 from tests.tokenization.hostile_text import HAND_PICKED, many_texts, texts
+from tests.tokenization.kinds import LOSSLESS, SENTENCEPIECE, fresh_copy
 from tokenization import model_file
+from tokenization.sentencepiece_encoder import SentencePieceEncoder
 from tokenization.special_tokens import BYTE_TOKENS, SPECIAL_TOKENS
 from tokenization.tokenizer import StreamDecoder, Tokenizer
 
-KINDS = ["bpe", "unigram", "char", "word"]
 FIRST_BYTE_ID = len(SPECIAL_TOKENS)
 quickly = settings(max_examples=150, deadline=None)
 
 
 @pytest.fixture(scope="session")
 def all_kinds(tokenizer_directory: Callable[[str], Path]) -> list[Tokenizer]:
-    return [Tokenizer.from_file(tokenizer_directory(kind)) for kind in KINDS]
+    return [Tokenizer.from_file(tokenizer_directory(kind)) for kind in LOSSLESS]
 
 
 @quickly
@@ -97,19 +99,11 @@ def test_ids_are_those_of_sentencepiece_for_the_whole_text(
             assert tokenizer.encode(text) == reference.encode(text), ascii(text)
 
 
-@quickly
-@given(text=texts)
-def test_the_fast_way_to_cut_text_finds_the_chunks_of_the_pattern(bpe: Tokenizer, text: str) -> None:
-    found = [chunk for chunk in bpe._chunks(text) if chunk]
-    assert found == tokenizer_module.CHUNK_PATTERN.findall(text)
-    assert "".join(found) == text
-
-
 def test_a_batch_gives_the_ids_of_single_texts_on_any_number_of_threads(tokenizer: Tokenizer) -> None:
     batch = many_texts(400, seed=2)
     single = [tokenizer.encode(text) for text in batch]
     for num_threads in (None, 1, 2, 3):
-        fresh = Tokenizer(tokenizer._model)
+        fresh = fresh_copy(tokenizer)
         assert fresh.encode_batch(batch, num_threads=num_threads) == single
 
 
@@ -119,13 +113,23 @@ def test_work_in_blocks_and_forgetting_change_no_id(
     batch = many_texts(300, seed=3)
     batch.append(" ".join(batch))
     expected = [tokenizer.encode(text) for text in batch]
-    monkeypatch.setattr(tokenizer_module, "BLOCK_CHARACTERS", 50)
-    monkeypatch.setattr(tokenizer_module, "REMEMBERED_CHARACTERS", 300)
-    small = Tokenizer(tokenizer._model)
+    monkeypatch.setattr(tokenizer_module, "BLOCK_BYTES", 50)
+    monkeypatch.setattr(chunks_module, "REMEMBERED_BYTES", 300)
+    small = fresh_copy(tokenizer)
     assert [small.encode(text) for text in batch] == expected
     assert small.encode_batch(batch) == expected
-    assert small._remembered_characters <= 300
-    assert sum(map(len, small._remembered)) <= 301  # and U+2581
+    assert sum(map(len, small._memory._remembered)) <= 303  # and U+2581
+
+
+def test_ids_in_arrays_are_those_of_the_lists(tokenizer: Tokenizer) -> None:
+    batch = ["", *many_texts(200, seed=5), "", ""]
+    for add_bos, add_eos in itertools.product([False, True], repeat=2):
+        expected = tokenizer.encode_batch(batch, add_bos=add_bos, add_eos=add_eos)
+        ids, counts = tokenizer.encode_to_array(batch, add_bos=add_bos, add_eos=add_eos)
+        assert (ids.dtype, counts.dtype) == (np.int32, np.int64)
+        assert ids.tolist() == list(itertools.chain.from_iterable(expected))
+        assert counts.tolist() == list(map(len, expected))
+    assert tokenizer.encode_to_array([], add_eos=True)[0].tolist() == []
 
 
 def test_a_word_that_a_word_model_does_not_know_is_spelled_in_bytes(
@@ -138,7 +142,11 @@ def test_a_word_that_a_word_model_does_not_know_is_spelled_in_bytes(
     assert tokenizer.encode(" xyzzy") == [FIRST_BYTE_ID + byte for byte in b" xyzzy"]
 
 
-def test_the_replaced_space_symbol_is_spelled_in_its_three_bytes(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("kind", SENTENCEPIECE)
+def test_the_replaced_space_symbol_is_spelled_in_its_three_bytes(
+    tokenizer_directory: Callable[[str], Path], kind: str
+) -> None:
+    tokenizer = Tokenizer.from_file(tokenizer_directory(kind))
     assert tokenizer.encode("\u2581") == [FIRST_BYTE_ID + byte for byte in (0xE2, 0x96, 0x81)]
     assert tokenizer.encode(" ") != tokenizer.encode("\u2581")
 
@@ -208,14 +216,14 @@ def test_saved_and_loaded_again_it_is_the_same_tokenizer(tokenizer: Tokenizer, t
 
 
 def test_the_fingerprint_changes_with_a_piece_a_score_and_a_setting(bpe: Tokenizer) -> None:
-    fields = model_file.read_fields(bpe._model)
+    fields = model_file.read_fields(bpe._encoder.model)
     pieces = [index for index, field in enumerate(fields) if field.number == model_file.MODEL_PIECES]
 
     def with_last_piece(text: bytes, score: bytes) -> str:
         inner = [model_file.Field(1, model_file.LENGTH, text), model_file.Field(2, model_file.FIXED32, score)]
         changed = list(fields)
         changed[pieces[-1]] = fields[pieces[-1]]._replace(value=model_file.write_fields(inner))
-        return Tokenizer(model_file.write_fields(changed)).fingerprint
+        return Tokenizer(SentencePieceEncoder(model_file.write_fields(changed))).fingerprint
 
     zero, one = bytes(4), np.float32(1).tobytes()
     found = {
@@ -230,14 +238,14 @@ def test_the_fingerprint_changes_with_a_piece_a_score_and_a_setting(bpe: Tokeniz
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"{tmp_path / 'none.model'}: no such tokenizer")):
         Tokenizer.from_file(tmp_path / "none.model")
-    with pytest.raises(ConfigError, match=r"holds no \.model file; expected tokenizer\.model"):
+    with pytest.raises(ConfigError, match=r"holds no tokenizer; expected tokenizer\.model"):
         Tokenizer.from_file(tmp_path)
 
 
 def test_a_directory_with_two_other_models_is_not_guessed_about(bpe_directory: Path, tmp_path: Path) -> None:
     for name in ("one.model", "two.model"):
         shutil.copy(bpe_directory / "tokenizer.model", tmp_path / name)
-    with pytest.raises(ConfigError, match=r"holds 2 \.model files"):
+    with pytest.raises(ConfigError, match=r"holds one\.model, two\.model; expected"):
         Tokenizer.from_file(tmp_path)
     (tmp_path / "two.model").unlink()
     assert Tokenizer.from_file(tmp_path).vocab_size > 0
@@ -265,7 +273,7 @@ def test_a_truncated_model_without_a_recorded_hash_is_refused_or_whole(
             Tokenizer.from_file(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello world, no model", b"\xff" * 100, b"{}", bytes(100)])
+@pytest.mark.parametrize("content", [b"", b"hello world, no model", b"\xff" * 100, b"[]", bytes(100)])
 def test_a_file_that_is_no_model_is_called_that(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(content)
@@ -311,7 +319,7 @@ def test_a_model_that_would_lose_text_is_refused_with_the_reason(
 
 
 def test_a_model_without_a_piece_for_the_space_or_with_pieces_over_spaces_is_refused(bpe: Tokenizer) -> None:
-    fields = model_file.read_fields(bpe._model)
+    fields = model_file.read_fields(bpe._encoder.model)
     space = next(i for i, f in enumerate(fields) if f.number == 1 and bpe.pieces[i].text == "\u2581")
 
     def replaced(text: str) -> bytes:
@@ -321,9 +329,9 @@ def test_a_model_without_a_piece_for_the_space_or_with_pieces_over_spaces_is_ref
         return model_file.write_fields(changed)
 
     with pytest.raises(ConfigError, match="no piece for the space"):
-        Tokenizer(replaced("zq"))
+        SentencePieceEncoder(replaced("zq"))
     with pytest.raises(ConfigError, match="'z▁q' has a space after a letter"):
-        Tokenizer(replaced("z\u2581q"))
+        SentencePieceEncoder(replaced("z\u2581q"))
 
 
 def test_the_byte_tokens_have_the_names_that_others_use() -> None:
@@ -347,10 +355,10 @@ def test_importing_the_room_loads_no_heavy_library() -> None:
 def test_many_threads_share_one_tokenizer(bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr(tokenizer_module, "REMEMBERED_CHARACTERS", 2000)
+    monkeypatch.setattr(chunks_module, "REMEMBERED_BYTES", 2000)
     batch = many_texts(400, seed=4)
     expected = bpe.encode_batch(batch)
-    shared = Tokenizer(bpe._model)
+    shared = fresh_copy(bpe)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(shared.encode, itertools.chain(batch, batch)))
     assert found == expected * 2
