@@ -1,37 +1,58 @@
 """From files, texts and records to one corpus file and the account of it. Knows no single format and no rule."""
 
-import json
+import dataclasses
 import logging
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from core.data_config import DataConfig
 from core.errors import DataError
-from core.files import atomic_writer, write_json
+from core.files import sha256_file, write_json
 from core.progress import progress
-from data_processing.deduplicate import ExactDuplicates
+from data_processing.collecting.assemble_part import AssembleTask
+from data_processing.collecting.collection import (
+    FingerprintedFile,
+    assemble_parts,
+    judge_parts,
+    read_files,
+    remove_unused,
+)
+from data_processing.collecting.corpus_assembly import (
+    EmptyCorpusError,
+    decide,
+    find_duplicates,
+    write_clusters,
+    write_corpus,
+)
+from data_processing.collecting.engine import open_engine
+from data_processing.collecting.judge_shard import JudgeSettings
+from data_processing.collecting.read_shard import ReadSettings, spool
 from data_processing.document import Document, Dropped
-from data_processing.json_readers import read_json_lines
-from data_processing.raw_files import (
+from data_processing.formats.raw_input import Reading
+from data_processing.formats.readers import READERS
+from data_processing.formats.text_lines import split_points
+from data_processing.reports.corpus_files import CORPUS_FILES, CORPUS_NAME, DUPLICATES_NAME, REPORT_NAME
+from data_processing.reports.report import Ledger
+from data_processing.sources.file_digests import FileDigests
+from data_processing.sources.raw_files import (
     RawFile,
     SkippedDirectory,
     existing_directory,
     find_files,
-    format_of,
     named_files,
 )
-from data_processing.readers import READERS, Reader
-from data_processing.report import Ledger
+from data_processing.sources.remote_files import RemoteFile, ShardStore, find_remote_files, is_url
 from data_processing.text_cleaner import TextCleaner
 
-CORPUS_NAME = "collected_texts.jsonl"
-REPORT_NAME = "collection_report.json"
-REPORT_VERSION = 1
+CACHE_NAME = ".cache"
+DIGESTS_NAME = "raw_files.sqlite"
+REPORT_VERSION = 2
 
 logger = logging.getLogger(__name__)
 
 Item = Document | Dropped | SkippedDirectory
+Found = RawFile | RemoteFile | Dropped | SkippedDirectory
 
 
 class DataCollector:
@@ -39,15 +60,18 @@ class DataCollector:
 
     A corpus line is `{"text", "id", "source", "metadata"}`. The text is cleaned; the id depends on the source and on
     the text as it was read, so it is the same in every run. Documents stand in the order in which they were found
-    (files by path), and the first of several equal texts is the one that stays.
+    (files by path). Of several equal texts the first stays, of several that are nearly equal the longest.
 
-    One collector makes one corpus: each `collect_...` call adds to what the calls before it kept, without duplicates
-    between them, and returns the path of the whole. A new collector starts anew, also where a corpus lies already: its
-    first call replaces that. A call that ends in an exception changes nothing, and can be repeated.
+    Beside the corpus lie `dropped.jsonl` (everything that was left out, with the reason), `files.jsonl` (what became of
+    each raw file) and `duplicates.jsonl` (clusters of near duplicates).
 
-    The corpus is never held in memory: documents go through one by one (in parts of `readers.PART_BYTES` when a file
-    is longer), and what remains of each is about 100 bytes of digest. The file appears under its name only when it is
-    complete; a further call copies it first, so a few large calls are cheaper than many small ones.
+    One collector makes one corpus: each `collect_...` call adds to what the calls before it gave, and returns the path
+    of the whole. A new collector starts anew, also where a corpus lies already: its first call replaces that. A call
+    that ends in an exception changes nothing, and can be repeated.
+
+    The corpus is never held in memory: shards of it are read, cleaned and judged by several processes, and lie in a
+    cache directory in between. A shard that is there already is not made again, so a collection that was killed goes
+    on, and one that is repeated after a file was added costs that file's shard.
 
     Other sources are a subclass away:
 
@@ -63,11 +87,16 @@ class DataCollector:
 
     Args:
         output_dir: Directory for the corpus and the report; created when it is missing.
-        cleaner: What is done to texts, and which are left out; None = `TextCleaner()` with its defaults.
-        text_field: Field of JSON records that holds the text.
-        remove_duplicates: Whether a text equal to an earlier one (after cleaning) is left out.
+        cleaner: What is done to texts, and the limits within which they are kept; None = `TextCleaner` with the limits
+            of `config`, or with its own defaults where there is no `config` either.
+        config: Everything else: what is read, which rules are asked, which duplicates are left out, who does the work.
+            None = the defaults of `DataConfig`. Where texts come from is said by the call, not by the configuration.
+        text_field: Field of records that holds the text; None = as `config` says.
+        remove_duplicates: Whether a text equal to an earlier one (after cleaning) is left out; None = as `config` says.
         ignore: Files and directories that are no data although they may lie where data is read, such as the
             results of earlier runs.
+        cache_dir: Where finished shards are kept; None = `.cache` in `output_dir`.
+        forgotten: Sources that are left out because somebody asked for it (`scripts/inspect_data.py forget`).
     """
 
     def __init__(
@@ -75,18 +104,25 @@ class DataCollector:
         output_dir: str | Path,
         cleaner: TextCleaner | None = None,
         *,
-        text_field: str = "text",
-        remove_duplicates: bool = True,
+        config: DataConfig | None = None,
+        text_field: str | None = None,
+        remove_duplicates: bool | None = None,
         ignore: Iterable[str | Path] = (),
+        cache_dir: str | Path | None = None,
+        forgotten: Iterable[str] = (),
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.cleaner = cleaner if cleaner is not None else TextCleaner()
-        self.text_field = text_field
-        self.remove_duplicates = remove_duplicates
+        self.config = (config or DataConfig()).replace(
+            **({} if text_field is None else {"text_field": text_field}),
+            **({} if remove_duplicates is None else {"remove_duplicates": remove_duplicates}),
+        )
+        self.cleaner = cleaner if cleaner is not None else _cleaner_of(config)
         self.ignore = tuple(map(Path, ignore))
+        self.cache_dir = str(cache_dir or self.config.cache_dir or self.output_dir / CACHE_NAME)
+        self.forgotten = frozenset(forgotten)
         self.ledger = Ledger()
-        self._duplicates = ExactDuplicates()
-        self._corpus_bytes = 0
+        self._found = _FoundThings()
+        self._parts: tuple[str, ...] = ()
 
     @property
     def corpus_path(self) -> Path:
@@ -105,15 +141,7 @@ class DataCollector:
             DataError: the directory is missing, is a file, or gives nothing to keep; or a jsonl file is damaged.
             DiskError: the corpus cannot be written.
         """
-        existing_directory(source_dir)
-        own = (self.corpus_path, self.report_path, *self.ignore)
-        found = find_files(
-            source_dir,
-            formats=READERS,
-            recursive=recursive,
-            ignore=[path.parent.resolve() / path.name for path in own],
-        )
-        return self._collect(self._read(found), place=str(source_dir))
+        return self._collect_files(self._find(source_dir, recursive=recursive), place=str(source_dir))
 
     def collect_from_files(self, paths: Iterable[str | Path]) -> Path:
         """Add single files, in the order given; each is read by the reader of its extension.
@@ -123,9 +151,7 @@ class DataCollector:
             DiskError: the corpus cannot be written.
         """
         _refuse_string(paths, "paths")
-        return self._collect(
-            self._read(named_files(paths, formats=READERS)), place="the files that were named"
-        )
+        return self._collect_files(named_files(paths), place="the files that were named")
 
     def collect_from_jsonl(self, path: str | Path) -> Path:
         """Add the records of a jsonl file, whatever its extension.
@@ -134,8 +160,13 @@ class DataCollector:
             DataError: the file is missing, is a directory or is damaged, or nothing is kept.
             DiskError: the corpus cannot be written.
         """
-        found = named_files([path], formats={format_of(Path(path))})
-        return self._collect(self._read(found, reader=read_json_lines), place=str(path))
+        found = (
+            dataclasses.replace(file, read_as=".jsonl")
+            if not isinstance(file, Dropped | SkippedDirectory)
+            else file
+            for file in named_files([path])
+        )
+        return self._collect_files(found, place=str(path))
 
     def collect_from_texts(self, texts: Iterable[str]) -> Path:
         """Add texts from memory; their sources are `text[0]`, `text[1]` ... counted through all calls.
@@ -146,7 +177,7 @@ class DataCollector:
         """
         _refuse_string(texts, "texts")
         first = self.ledger.formats[""]["documents_in"] if "" in self.ledger.formats else 0
-        return self._collect(_text_documents(texts, first=first), place="the texts that were given")
+        return self.collect_documents(_text_documents(texts, first=first), place="the texts that were given")
 
     def collect_documents(
         self, items: Iterable[Item], *, place: str = "the documents that were given"
@@ -157,7 +188,17 @@ class DataCollector:
             DataError: metadata of a document is not JSON, or nothing is kept.
             DiskError: the corpus cannot be written.
         """
-        return self._collect(items, place=place)
+        found = _FoundThings()
+        parts = [
+            part
+            for names in spool(
+                found.without_directories(progress(items, description="collecting", unit="documents")),
+                self._store,
+                self._read_settings,
+            )
+            for part in names
+        ]
+        return self._collect(found, parts, place=place)
 
     def collect_from_api(self, **kwargs: Any) -> Path:
         """Add what a service returns: for subclasses to define, see the example of the class.
@@ -171,97 +212,235 @@ class DataCollector:
             "example"
         )
 
-    def _read(
-        self, found: Iterable[RawFile | Dropped | SkippedDirectory], reader: Reader | None = None
-    ) -> Iterator[Item]:
-        for file in found:
-            if isinstance(file, RawFile):
-                yield from _read_file(file, reader or READERS[file.format], text_field=self.text_field)
-            else:
-                yield file
+    @property
+    def _store(self) -> ShardStore:
+        return ShardStore(f"{self.cache_dir.rstrip('/')}/shards")
 
-    def _collect(self, items: Iterable[Item], *, place: str) -> Path:
-        new = Ledger()
-        with self._duplicates.transaction(), atomic_writer(self.corpus_path) as corpus:
-            self._copy_corpus(corpus)
-            for item in progress(items, description="collecting", unit="documents"):
-                self._enter(item, new, corpus)
-            if new.documents_in == 0 or self.ledger.kept + new.kept == 0:
-                write_json(self.report_path, self._report(new))
-                raise DataError(_nothing_kept(place, new))
-            size = corpus.tell()
-        self.ledger.add(new)
-        self._corpus_bytes = size
-        write_json(self.report_path, self._report(self.ledger))
-        logger.info("%s: %s", place, new.summary())
+    @property
+    def _read_settings(self) -> ReadSettings:
+        config = self.config
+        return ReadSettings(
+            Reading(config.text_field, config.reading),
+            self.cleaner,
+            wrappers=config.boilerplate.wrappers,
+            lines=config.boilerplate.recurring_lines,
+        )
+
+    def _find(self, place: str | Path, *, recursive: bool) -> Iterator[Found]:
+        config = self.config
+        if is_url(place):
+            return find_remote_files(
+                str(place), recursive=recursive, include=config.include, exclude=config.exclude
+            )
+        existing_directory(place)
+        own = (*(self.output_dir / name for name in CORPUS_FILES), *self.ignore)
+        return find_files(
+            place,
+            recursive=recursive,
+            include=config.include,
+            exclude=config.exclude,
+            respect_gitignore=config.respect_gitignore,
+            ignore=[path.parent.resolve() / path.name for path in own],
+        )
+
+    def _collect_files(self, found: Iterable[Found], *, place: str) -> Path:
+        things = _FoundThings()
+        database = None if is_url(self.cache_dir) else Path(self.cache_dir, DIGESTS_NAME)
+        with FileDigests(database) as digests:
+            files = [
+                FingerprintedFile(part, digest)
+                for file in progress(
+                    things.files_of(found, self.forgotten), description="looking at files", unit="files"
+                )
+                for digest in [_digest(file, digests)]
+                for part in _ranges(file)
+            ]
+        with open_engine(self.config) as mapper:
+            parts = read_files(files, self._read_settings, self._store, mapper)
+        return self._collect(things, parts, place=place)
+
+    def _collect(self, found: "_FoundThings", new_parts: Sequence[str], *, place: str) -> Path:
+        """Judge everything that was read so far, and write the corpus anew."""
+        config = self.config
+        parts = (*self._parts, *new_parts)
+        things = self._found.followed_by(found)
+        ledger = things.ledger()
+        memory_bytes = config.memory_bytes // 4
+        with open_engine(config) as mapper:
+            judged = judge_parts(
+                parts,
+                JudgeSettings.of(config, self.cleaner, files=_named_files(config)),
+                config.boilerplate,
+                self._store,
+                mapper,
+                forgotten=self.forgotten,
+                memory_bytes=memory_bytes,
+            )
+        duplicates = find_duplicates(
+            self._store,
+            judged,
+            exact=config.remove_duplicates,
+            near=config.duplicates,
+            memory_bytes=memory_bytes,
+        )
+        decisions = decide(
+            self._store,
+            judged,
+            duplicates,
+            config.duplicates,
+            remove_exact=config.remove_duplicates,
+            remove_near=config.remove_duplicates and config.duplicates.near == "remove",
+            memory_bytes=memory_bytes,
+        )
+        tasks = [
+            AssembleTask(self._store, part, decided, self.cleaner)
+            for part, decided in zip(judged, decisions, strict=True)
+        ]
+        try:
+            if not new_parts and not found.dropped:
+                raise EmptyCorpusError
+            with open_engine(config) as mapper:
+                write_corpus(
+                    self._store,
+                    assemble_parts(tasks, self._store, mapper),
+                    ledger,
+                    things.dropped,
+                    self.output_dir,
+                    num_stretches=len(tasks),
+                )
+        except EmptyCorpusError:
+            write_json(self.report_path, self._report(ledger, {}))
+            raise DataError(_nothing_kept(place, ledger, found)) from None
+        num_clusters = write_clusters(self._store, judged, duplicates, self.output_dir / DUPLICATES_NAME)
+        self._found, self._parts, self.ledger = things, parts, ledger
+        write_json(
+            self.report_path, self._report(ledger, {**duplicates.statistics, "clusters": num_clusters})
+        )
+        if config.cache_dir is None:  # a place that was named may serve other collections too
+            remove_unused(self._store, parts, judged, [task.name for task in tasks])
+        logger.info("%s: %s", place, ledger.summary())
         return self.corpus_path
 
-    def _enter(self, item: Item, ledger: Ledger, corpus: IO[bytes]) -> None:
-        if isinstance(item, SkippedDirectory):
-            ledger.skip_directory(item.source, item.reason)
-        elif isinstance(item, Dropped):
-            ledger.drop(item)
-        else:
-            text = self.cleaner.clean(item.text, code=bool(item.metadata.get("code")))
-            if reason := self.cleaner.reason_to_drop(text):
-                ledger.drop(item.dropped(reason, self.cleaner.explain(text, reason)))
-            elif self.remove_duplicates and not self._duplicates.is_new(text):
-                ledger.drop(item.dropped("duplicate"))
-            else:
-                corpus.write(_corpus_line(item, text))
-                ledger.keep(item, text)
-
-    def _copy_corpus(self, corpus: IO[bytes]) -> None:
-        """Begin with what the calls before this one kept."""
-        if not self.ledger.kept:
-            return
-        try:
-            with self.corpus_path.open("rb") as earlier:
-                shutil.copyfileobj(earlier, corpus)
-                size = earlier.tell()
-        except FileNotFoundError:
-            size = 0
-        if size != self._corpus_bytes:
-            raise DataError(
-                f"{self.corpus_path}: has {size} bytes, expected the {self._corpus_bytes} that this collector wrote; "
-                "another program changed it: start again with a new DataCollector"
-            )
-
-    def _report(self, ledger: Ledger) -> dict[str, Any]:
+    def _report(self, ledger: Ledger, near_duplicates: dict[str, Any]) -> dict[str, Any]:
         limits = self.cleaner.limits
+        settings = self.config.to_dict()
         return {
             "report_version": REPORT_VERSION,
             "corpus": CORPUS_NAME,
             "settings": {
-                "text_field": self.text_field,
-                "remove_duplicates": self.remove_duplicates,
+                "text_field": self.config.text_field,
+                "remove_duplicates": self.config.remove_duplicates,
                 "min_length": limits.min_length,
                 "max_length": limits.max_length,
                 "max_urls": limits.max_urls,
+                **{name: settings[name] for name in REPORTED_SECTIONS},
             },
+            "near_duplicates": near_duplicates,
             **ledger.to_dict(),
         }
 
 
-def _read_file(file: RawFile, reader: Reader, *, text_field: str) -> Iterator[Document | Dropped]:
-    """The items of a file, and one more where the operating system stops the reading."""
-    items = reader(file.path, source=file.source, text_field=text_field)
-    counted = 0
-    while True:
-        # Only reading stands in this block: an error while the corpus is written is not the file's fault.
-        try:
-            item = next(items, None)
-        except FileNotFoundError:
-            item = Dropped(file.source, "vanished", num_bytes=file.num_bytes - counted, format=file.format)
-        except OSError as error:
-            detail = error.strerror or str(error)
-            item = Dropped(
-                file.source, "unreadable", detail, num_bytes=file.num_bytes - counted, format=file.format
-            )
-        if item is None:
-            return
-        yield item
-        counted += item.input_bytes if isinstance(item, Document) else item.num_bytes
+REPORTED_SECTIONS = (
+    *("include", "exclude", "respect_gitignore", "reading", "boilerplate", "languages", "quality", "privacy"),
+    *("blocklist", "decontamination", "duplicates"),
+)
+"""Settings of `DataConfig` that stand in the report."""
+
+
+class _FoundThings:
+    """What was found beside files to read: what is left out unread, and directories that were not entered."""
+
+    def __init__(self, dropped: Iterable[Dropped] = (), directories: Iterable[SkippedDirectory] = ()) -> None:
+        self.dropped = list(dropped)
+        self.directories = list(directories)
+
+    def files_of(self, found: Iterable[Found], forgotten: frozenset[str]) -> Iterator[RawFile | RemoteFile]:
+        """The files among `found`; the rest is kept here."""
+        for thing in found:
+            if isinstance(thing, Dropped):
+                self.dropped.append(thing)
+            elif isinstance(thing, SkippedDirectory):
+                self.directories.append(thing)
+            elif thing.source in forgotten:
+                self.dropped.append(
+                    Dropped(thing.source, "forgotten", num_bytes=thing.num_bytes, format=thing.format)
+                )
+            else:
+                yield thing
+
+    def without_directories(self, items: Iterable[Item]) -> Iterator[Document | Dropped]:
+        """The documents and drops among `items`; directories are kept here."""
+        for item in items:
+            if isinstance(item, SkippedDirectory):
+                self.directories.append(item)
+            else:
+                yield item
+
+    def followed_by(self, other: "_FoundThings") -> "_FoundThings":
+        """Both."""
+        return _FoundThings([*self.dropped, *other.dropped], [*self.directories, *other.directories])
+
+    def ledger(self) -> Ledger:
+        """An account that begins with all of it."""
+        ledger = Ledger()
+        for dropped in self.dropped:
+            ledger.drop(dropped)
+        for directory in self.directories:
+            ledger.skip_directory(directory.source, directory.reason)
+        return ledger
+
+
+def _cleaner_of(config: DataConfig | None) -> TextCleaner:
+    if config is None:
+        return TextCleaner()
+    return TextCleaner(
+        min_length=config.min_text_length,
+        max_urls=config.max_urls_per_document,
+        max_length=config.max_text_length,
+    )
+
+
+def _digest(file: RawFile | RemoteFile, digests: FileDigests) -> str:
+    if isinstance(file, RemoteFile):
+        return file.version
+    try:
+        return digests.sha256(file.path)
+    except OSError:
+        return "unreadable"  # the reader will say why
+
+
+RANGE_BYTES = 32 << 20
+"""Larger files of records are read in ranges of about this size, so that one file keeps all workers busy. Arbitrary."""
+
+
+def _ranges(file: RawFile | RemoteFile) -> list[RawFile | RemoteFile]:
+    """The file, or the ranges of it that can be read apart."""
+    lines = (file.read_as or file.format) in (".jsonl", ".ndjson")
+    if not isinstance(file, RawFile) or not lines or file.num_bytes < 2 * RANGE_BYTES:
+        return [file]
+    try:
+        points = split_points(file.path, RANGE_BYTES)
+    except OSError:
+        return [file]  # the reader will say why
+    return [
+        dataclasses.replace(file, num_bytes=end - begin, begin=begin, end=end, first_line=line)
+        for begin, end, line in points
+    ]
+
+
+def _named_files(config: DataConfig) -> tuple[str, ...]:
+    """The contents of the files that settings name, as digests."""
+    named = (config.blocklist.documents, config.blocklist.patterns, *config.decontamination.files)
+    digests = []
+    for path in named:
+        if path is not None:
+            try:
+                digests.append(sha256_file(path))
+            except OSError as error:
+                raise DataError(
+                    f"{path}: cannot be read ({error.strerror}); correct data.blocklist or data.decontamination"
+                ) from None
+    return tuple(digests)
 
 
 def _text_documents(texts: Iterable[str], *, first: int) -> Iterator[Document]:
@@ -276,19 +455,7 @@ def _refuse_string(values: object, name: str) -> None:
         raise DataError(f"{name} is a single {type(values).__name__}, expected several; put it into a list")
 
 
-def _corpus_line(document: Document, text: str) -> bytes:
-    record = {"text": text, "id": document.id, "source": document.source, "metadata": dict(document.metadata)}
-    try:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{document.source}: metadata is not JSON ({error}); expected text, finite numbers, lists, objects"
-        ) from None
-    # A lone surrogate can only come from metadata: the text is clean.
-    return line.encode("utf-8", "replace") + b"\n"
-
-
-def _nothing_kept(place: str, ledger: Ledger) -> str:
+def _nothing_kept(place: str, ledger: Ledger, found: _FoundThings) -> str:
     extensions = " ".join(sorted(READERS))
     if ledger.documents_in == 0:
         skipped = f" ({ledger.summary()})" if ledger.directories_skipped else ""

@@ -1,23 +1,19 @@
 """A dataset of token rows out of a jsonl corpus: splits, encodes, packs, streaming. Knows no model and no trainer."""
 
-import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from core.errors import ConfigError, DataError
-from core.files import sha256_text
-from core.progress import progress
-from data_processing.arrow_rows import id_type
-from data_processing.json_records import JsonRecord, read_json_lines
-from data_processing.packing import ContinuousPacker
-from data_processing.position_split import is_worth_cutting, num_few, pieces_of
-from data_processing.row_writer import SHARD_BYTES
-from data_processing.split_assignment import SplitAssignment
-from data_processing.token_dataset import DatasetFormat, DatasetWriter, TokenDataset, save_dataset
+from core.data_config import AugmentationConfig
+from core.errors import ConfigError
+from data_processing.document import Document
+from data_processing.rows.arrow_rows import id_type
+from data_processing.rows.packing import ContinuousPacker
+from data_processing.rows.row_writer import SHARD_BYTES
+from data_processing.rows.split_corpus import SplitCorpus, SplitText, measured_overlap
+from data_processing.rows.token_dataset import DatasetFormat, DatasetWriter, TokenDataset, save_dataset
+from data_processing.rules.augmentation import augmented
 from tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -29,11 +25,6 @@ Arbitrary; what comes out does not depend on it."""
 
 MIN_MAX_LENGTH = 2
 """A row must hold a token and its successor, or nothing is learned from it."""
-
-
-class _Text(NamedTuple):
-    text: str
-    num_bytes: int
 
 
 class DatasetBuilder:
@@ -59,6 +50,8 @@ class DatasetBuilder:
         work_dir: Where the dataset is kept until it is saved; None = the system's temporary directory. It takes
             about 2 bytes a token (4 with more than 65,536 tokens in the vocabulary).
         shard_bytes: Size of the token ids in one Arrow file, in bytes, at most.
+        augmentation: Further copies of training documents; None = none.
+        measure_overlap: Whether the overlap between the splits is measured, which reads the corpus twice more.
 
     Raises:
         ConfigError: a number is out of range, or there is no tokenizer at the path.
@@ -76,6 +69,8 @@ class DatasetBuilder:
         text_field: str = "text",
         work_dir: str | Path | None = None,
         shard_bytes: int = SHARD_BYTES,
+        augmentation: AugmentationConfig | None = None,
+        measure_overlap: bool = True,
     ) -> None:
         if max_length < MIN_MAX_LENGTH:
             raise ConfigError(
@@ -99,6 +94,8 @@ class DatasetBuilder:
         self.text_field = text_field
         self.work_dir = None if work_dir is None else Path(work_dir)
         self.shard_bytes = shard_bytes
+        self.augmentation = augmentation
+        self.measure_overlap = measure_overlap
 
     def build_from_jsonl(
         self,
@@ -109,16 +106,12 @@ class DatasetBuilder:
     ) -> TokenDataset:
         """The splits "train", "validation" and "test" of a corpus, in a temporary directory until they are saved.
 
-        A document belongs to a split by the hash of its text: equal texts are never in two splits, and none changes
-        its split when the corpus grows. A corpus of so few documents that the smallest share is less than one of them
-        has its long ones cut by position instead (`position_split`): 90 % of a book to train on, the rest held out.
-        Where they are short too, and a wanted split would be empty, it is given one of the documents
-        (`SplitAssignment`); with fewer documents than splits, test is missing first, then validation. The report and
-        a log line say what was done.
+        `SplitCorpus` says which document belongs to which split, the report and a log line what was done. The report
+        also says how much of the held-out text stands in the training text too (`split_overlap`).
 
         Args:
-            jsonl_file: Records with the text in `text_field`; other fields are not read. Records with an empty
-                text are counted and passed over.
+            jsonl_file: Records with the text in `text_field`; a `metadata.cluster` that several share keeps them in
+                one split. Records with an empty text are counted and passed over.
             train_split, val_split, test_split: Shares of the documents (0 to 1), adding up to 1; a share of 0
                 leaves the split out.
 
@@ -127,20 +120,8 @@ class DatasetBuilder:
             DataError: the file is missing, holds no text, or a line (named) is not a record with a text.
             DiskError: the disk is full, read-only or failing.
         """
-        path = Path(jsonl_file)
         shares = {"train": train_split, "validation": val_split, "test": test_split}
-        assignment: SplitAssignment[_Text] = SplitAssignment(shares=shares, seed=self.seed)
-        num_empty = 0
-
-        def texts() -> Iterator[tuple[str, _Text]]:
-            nonlocal num_empty
-            for record in self._progress(path):
-                text = self._text_of(record, path)
-                if text.num_bytes:
-                    yield sha256_text(text.text), text
-                else:
-                    num_empty += 1
-
+        corpus = SplitCorpus(Path(jsonl_file), shares=shares, seed=self.seed, text_field=self.text_field)
         with DatasetWriter(
             self.tokenizer,
             kind="text",
@@ -149,34 +130,14 @@ class DatasetBuilder:
             work_dir=self.work_dir,
             shard_bytes=self.shard_bytes,
         ) as writer:
-            stream = texts()
-            first = list(itertools.islice(stream, num_few(shares)))
-            num_cut = 0
-            if len(first) < num_few(shares):
-                num_cut = sum(is_worth_cutting(document.text, shares) for _, document in first)
-            documents = (
-                _cut_by_position([document for _, document in first], shares)
-                if num_cut
-                else assignment.assign(itertools.chain(first, stream))
-            )
-            num_documents = self._encode_and_pack(documents, writer)
-            if num_documents == 0:
-                raise DataError(
-                    f"{path}: no text in it ({num_empty} records with an empty {self.text_field!r}); "
-                    "collect some documents first, or lower data.min_text_length"
-                )
-            _log_small_corpus(path, assignment, num_documents, num_cut)
-            return writer.finish(
-                {
-                    "documents": len(first) if num_cut else num_documents,
-                    "documents_cut": num_cut,
-                    "empty_documents": num_empty,
-                    "seed": self.seed,
-                    "shares": shares,
-                    "empty_splits": [] if num_cut else assignment.empty_splits,
-                    "splits_given_a_document": sorted(assignment.moved.values()),
-                }
-            )
+            copies: Counter[str] = Counter()
+            self._encode_and_pack(self._with_augmentation(corpus.divide(), copies), writer)
+            report = {
+                **corpus.report(),
+                "augmented": dict(sorted(copies.items())),
+                **({"overlap": measured_overlap(corpus)} if self.measure_overlap else {}),
+            }
+            return writer.finish(report)
 
     def save_dataset(
         self, dataset: TokenDataset, directory: str | Path, format: DatasetFormat = "arrow"
@@ -184,72 +145,46 @@ class DatasetBuilder:
         """As `token_dataset.save_dataset`."""
         return save_dataset(dataset, directory, format=format)
 
-    def _encode_and_pack(self, documents: Iterable[tuple[str, _Text]], writer: DatasetWriter) -> int:
+    def _encode_and_pack(self, documents: Iterable[tuple[str, SplitText]], writer: DatasetWriter) -> None:
         packers: dict[str, ContinuousPacker] = {}
         dtype = id_type(writer.facts.vocab_size)
-        num_documents = 0
         for batch in _batches(documents):
-            encoded = self.tokenizer.encode_batch(
-                [document.text for _, document in batch],
-                num_threads=self.num_workers,
-                add_bos=True,
-                add_eos=True,
-            )
-            num_documents += len(batch)
             for split in dict.fromkeys(split for split, _ in batch):
-                mine = [index for index, (other, _) in enumerate(batch) if other == split]
-                ids = [np.asarray(encoded[index], dtype=dtype) for index in mine]
+                mine = [document for other, document in batch if other == split]
+                ids, lengths = self.tokenizer.encode_to_array(
+                    [document.text for document in mine],
+                    num_threads=self.num_workers,
+                    add_bos=True,
+                    add_eos=True,
+                )
                 packer = packers.get(split)
                 if packer is None:
                     packer = packers[split] = ContinuousPacker(
                         self.max_length, stride=self.stride, pad_id=self.tokenizer.pad_id, dtype=dtype
                     )
-                rows = packer.add(np.concatenate(ids), np.array([len(one) for one in ids]))
-                text_bytes = sum(batch[index][1].num_bytes for index in mine)
+                rows = packer.add(ids.astype(dtype), lengths)
+                text_bytes = sum(document.num_bytes for document in mine)
                 writer.count(split, documents=len(mine), text_bytes=text_bytes)
                 writer.write(split, rows)
         for split, packer in packers.items():
             writer.write(split, packer.finish())
-        return num_documents
 
-    def _progress(self, path: Path) -> Iterator[JsonRecord]:
-        size = path.stat().st_size if path.is_file() else None
-        with progress(total=size, description=f"encode {path.name}", unit="B") as bar:
-            for record in read_json_lines(path):
-                yield record
-                bar.update(record.num_bytes)
-
-    def _text_of(self, record: JsonRecord, path: Path) -> _Text:
-        place = f"{path}:{record.line}"
-        if record.problem is not None:
-            raise DataError(
-                f"{place}: {record.problem}; expected one JSON object with {self.text_field!r} a line"
-            )
-        if not isinstance(record.value, dict) or self.text_field not in record.value:
-            found = (
-                f"fields {', '.join(record.value)}" if isinstance(record.value, dict) else "no JSON object"
-            )
-            raise DataError(
-                f"{place}: found {found}, expected a JSON object with a field {self.text_field!r}; "
-                "set data.text_field to the field that holds the text"
-            )
-        text = record.value[self.text_field]
-        if not isinstance(text, str):
-            raise DataError(
-                f"{place}: field {self.text_field!r} holds {type(text).__name__}, expected a string; "
-                "set data.text_field to the field that holds the text"
-            )
-        try:
-            return _Text(text, len(text.encode("utf-8")))
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{place}: the text is not valid Unicode ({error.reason} at character {error.start}: "
-                f"\\u{ord(text[error.start]):04x}); clean the corpus with DataCollector, or remove the record"
-            ) from None
+    def _with_augmentation(
+        self, documents: Iterable[tuple[str, SplitText]], copies: Counter[str]
+    ) -> Iterator[tuple[str, SplitText]]:
+        """Every document, and behind one to train on the copies that the settings ask for, counted by kind."""
+        for split, document in documents:
+            yield split, document
+            if split == "train" and self.augmentation is not None and not document.is_code:
+                original = Document(document.text, document.id or document.key, document.source)
+                for copy in augmented(original, self.augmentation, seed=self.seed):
+                    copies[str(copy.metadata["augmentation"])] += 1
+                    num_bytes = len(copy.text.encode("utf-8"))
+                    yield split, document._replace(text=copy.text, num_bytes=num_bytes, id=copy.id)
 
 
-def _batches(documents: Iterable[tuple[str, _Text]]) -> Iterator[list[tuple[str, _Text]]]:
-    batch: list[tuple[str, _Text]] = []
+def _batches(documents: Iterable[tuple[str, SplitText]]) -> Iterator[list[tuple[str, SplitText]]]:
+    batch: list[tuple[str, SplitText]] = []
     num_characters = 0
     for split, document in documents:
         batch.append((split, document))
@@ -259,38 +194,3 @@ def _batches(documents: Iterable[tuple[str, _Text]]) -> Iterator[list[tuple[str,
             batch, num_characters = [], 0
     if batch:
         yield batch
-
-
-def _cut_by_position(documents: Sequence[_Text], shares: Mapping[str, float]) -> Iterator[tuple[str, _Text]]:
-    for document in documents:
-        if is_worth_cutting(document.text, shares):
-            for split, piece in pieces_of(document.text, shares):
-                yield split, _Text(piece, len(piece.encode("utf-8")))
-        else:
-            yield "train", document
-
-
-def _log_small_corpus(
-    path: Path, assignment: SplitAssignment[_Text], num_documents: int, num_cut: int
-) -> None:
-    if num_cut:
-        logger.info(
-            "%s: few documents; %d long ones are cut into their first part, to train on, and the rest, held out",
-            path,
-            num_cut,
-        )
-        return
-    for split in assignment.moved.values():
-        logger.warning(
-            "%s: of %d documents none fell into %s; it was given one, so that it is not empty",
-            path,
-            num_documents,
-            split,
-        )
-    if assignment.empty_splits:
-        logger.warning(
-            "%s: %d documents are too few for %s; the dataset goes without",
-            path,
-            num_documents,
-            " and ".join(assignment.empty_splits),
-        )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.progress import progress
-from data_processing.token_rows import TokenRows
+from data_processing.rows.token_rows import TokenRows
 from inference.chat import ChatModel
 from inference.sampling import SamplingSettings
 from tokenization.tokenizer import Tokenizer

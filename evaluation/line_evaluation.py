@@ -8,7 +8,7 @@ from typing import Any
 from core.device_manager import DeviceManager
 from core.files import atomic_write, write_json
 from core.training_config import EvaluationConfig
-from data_processing.token_rows import TokenRows
+from data_processing.rows.token_rows import TokenRows
 from evaluation.answers import Answer, ask, evenly_spaced, questions_in, score
 from evaluation.perplexity import evaluate_rows
 from inference.chat import ChatModel

@@ -12,7 +12,10 @@ from core.config import merge, parse_overrides
 from core.errors import UsageError
 from core.training_config import PipelineConfig
 
-STAGE_NAMES = ("collect", "tokenizer", "dataset", "pretrain", "instructions", "finetune", "evaluate")
+STAGE_NAMES = (
+    *("collect", "tokenizer", "dataset", "data_report"),
+    *("pretrain", "instructions", "finetune", "evaluate"),
+)
 """The stages that `pipeline.stages.line` makes, in order; a test holds the two together."""
 
 

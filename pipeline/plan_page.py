@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from core.device_manager import DeviceManager
 from core.stage import Decision
-from core.training_config import PipelineConfig
+from core.training_config import DataConfig, PipelineConfig
 from models.counting import count_parameters, flops_per_token
 from pipeline.preflight import Estimate
 from training.run_length import resolve_total_steps
@@ -23,7 +23,7 @@ def plan_page(config: PipelineConfig, decisions: Sequence[Decision], estimate: E
     lines = [f"run directory {config.run.directory}", "", *map(str, decisions), ""]
     data = config.data
     lines += [
-        f"data          {data.raw_dir if data.corpus == 'directory' else 'the standard library of this Python'}",
+        f"data          {_place_of_data(data)}",
         f"device        {DeviceManager(settings.device).device}",
         f"model         {shape.architecture}, {count.total:,} parameters ({count.embedding:,} in embeddings)",
         f"memory        {estimate.state_bytes / 1e9:.2f} GB for weights, gradients and optimizer; activations on top",
@@ -32,6 +32,17 @@ def plan_page(config: PipelineConfig, decisions: Sequence[Decision], estimate: E
         f"length        {_length(config, decisions, tokens_per_step, count.total)}",
     ]
     return "\n".join(lines)
+
+
+def _place_of_data(data: DataConfig) -> str:
+    match data.corpus:
+        case "python_standard_library":
+            return "the standard library of this Python"
+        case "sql":
+            return "the query in data.sql"
+        case "hub":
+            return f"the public dataset {data.hub.dataset}, {data.hub.target_tokens or 'all'} tokens of it"
+    return str(data.file_list or data.raw_dir)
 
 
 def _length(

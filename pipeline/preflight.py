@@ -7,10 +7,14 @@ from pathlib import Path
 from core.device_manager import DeviceManager
 from core.errors import ConfigError, DataError, DiskError
 from core.training_config import DataConfig, PipelineConfig
-from data_processing.conversations import Conversation, read_conversations
-from data_processing.raw_files import existing_directory
+from data_processing.rows.conversations import Conversation, read_conversations
+from data_processing.rules.blocklist import blocklist_step
+from data_processing.rules.language import language_step
+from data_processing.sources.raw_files import existing_directory
+from data_processing.sources.remote_files import is_url
+from data_processing.sources.sql_source import holds_password
 from models.counting import count_parameters
-from pipeline.sources import Sources
+from pipeline.sources import Sources, listed_files
 from pipeline.stages import DEFAULT_INSTRUCTION_FILE, line
 from tokenization.tokenizer import Tokenizer
 
@@ -58,7 +62,7 @@ def settle(config: PipelineConfig, sources: Sources | None) -> tuple[PipelineCon
     notes: list[str] = []
     data = config.data
     if sources is None and data.corpus == "auto":
-        if data.raw_dir != DEFAULT_RAW_DIR:
+        if data.raw_dir != DEFAULT_RAW_DIR or data.file_list is not None:
             # Somebody named it: what it lacks is an error, and nothing else is trained on instead.
             config = config.replace(data={"corpus": "directory"})
         elif data.raw_dir.is_dir() and any(not p.name.startswith(".") for p in data.raw_dir.iterdir()):
@@ -83,8 +87,19 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
     """
     device = DeviceManager(config.training.device)
     if sources is None and config.data.corpus == "directory":
-        existing_directory(config.data.raw_dir)
+        if config.data.file_list is not None:
+            listed_files(config.data.file_list)
+        elif not is_url(config.data.raw_dir):
+            existing_directory(config.data.raw_dir)
+    if holds_password(config.data.sql):
+        raise ConfigError(
+            "data.sql.url holds a password, and settings are written into the run's files; write ${NAME} in its place "
+            "and put the password into the environment variable NAME"
+        )
     check_named_files(config)
+    language_step(config.data.languages)  # says now that a language is unknown
+    if config.data.blocklist.patterns is not None:
+        blocklist_step(config.data.blocklist)  # says now that a pattern cannot be read
     check_places(config)
     estimate = estimate_needs(config)
     memory = device.total_memory_bytes()
@@ -121,7 +136,8 @@ def check_places(config: PipelineConfig) -> None:
         raise ConfigError(
             f"run.dir={str(directory)!r}: holds files that no run wrote; choose a new directory"
         )
-    if config.data.corpus == "directory" and config.data.raw_dir.resolve().is_relative_to(run):
+    raw_dir = config.data.raw_dir
+    if config.data.corpus == "directory" and not is_url(raw_dir) and raw_dir.resolve().is_relative_to(run):
         raise ConfigError(
             f"data.raw_dir={str(config.data.raw_dir)!r} is where the run writes; choose another run.dir"
         )
@@ -142,15 +158,25 @@ def check_named_files(config: PipelineConfig) -> None:
     """Refuse, before hours of work, to go on to a file that is not there.
 
     Raises:
-        DataError: the instruction file or the tokenizer that was named is missing.
+        DataError: a file that a setting names is missing.
     """
     file = config.instruction.data
     if file != DEFAULT_INSTRUCTION_FILE or file.exists():
         check_instruction_file(file)
+    blocklist, decontamination = config.data.blocklist, config.data.decontamination
+    for setting, path in (
+        ("data.blocklist.documents", blocklist.documents),
+        ("data.blocklist.patterns", blocklist.patterns),
+        *(("data.decontamination.files", path) for path in decontamination.files),
+        *(("tokenizer.references", path) for path in config.tokenizer.references),
+    ):
+        if path is not None and not path.exists():
+            raise DataError(f"{setting}={str(path)!r}: no such file; correct the name or set it to null")
     if config.tokenizer.path is not None and not config.tokenizer.path.exists():
         raise DataError(f"tokenizer.path={str(config.tokenizer.path)!r}: no such file")
     if config.tokenizer.path is not None and config.model.vocab_size is not None:
-        found = Tokenizer.from_file(config.tokenizer.path).vocab_size
+        given = Tokenizer.from_file(config.tokenizer.path, tiktoken_pattern=config.tokenizer.tiktoken_pattern)
+        found = given.vocab_size
         if found > config.model.vocab_size:
             raise ConfigError(
                 f"model.vocab_size {config.model.vocab_size} is below the {found} tokens of tokenizer.path "

@@ -34,8 +34,8 @@ from pipeline.preflight import (
     settle,
 )
 from pipeline.sources import Sources, check_sources
-from pipeline.stages import line, tuning_line
-from tokenization.tokenizer import Tokenizer
+from pipeline.stages import digests_database, line, tuning_line
+from tokenization.tokenizer import Tokenizer, holds_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +199,9 @@ def _locked(
             place = stage.place(config)
             # Beside it, because a stage's own directory must not exist before it is whole.
             stack.enter_context(lock(place.parent / f".{place.name}.lock", held=place))
+        # Where digests of raw files are remembered from now on; before there was a run, nothing was to be written.
+        if (digests := digests_database(config)) is not None:
+            digests.parent.mkdir(parents=True, exist_ok=True)
         # Nobody else writes here now, so whatever is half-written was left by a process that was killed.
         for leftover in run_directory.glob(f".*{TEMPORARY_MARK}*"):
             remove(leftover)
@@ -244,7 +247,7 @@ def tune_pretrained_model(
     """
     pretrained = find_model(pretrained_model)
     tokenizer = Tokenizer.from_file(tokenizer_model or pretrained)
-    if (pretrained / "tokenizer.model").is_file():
+    if holds_tokenizer(pretrained):
         own = Tokenizer.from_file(pretrained)
         if own.fingerprint != tokenizer.fingerprint:
             raise MismatchError(

@@ -2,18 +2,21 @@
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from core.config import nearest
-from core.errors import ConfigError
-from core.files import sha256_json
+from core.errors import ConfigError, DataError
+from core.files import sha256_file, sha256_json
 from core.training_config import DataConfig
-from data_processing import default_corpus
 from data_processing.data_collector import DataCollector
-from data_processing.raw_files import source_fingerprint
-from data_processing.readers import READERS
+from data_processing.sources import default_corpus
+from data_processing.sources.file_digests import FileDigests
+from data_processing.sources.hub_source import hub_documents, hub_fingerprint
+from data_processing.sources.raw_files import source_fingerprint
+from data_processing.sources.remote_files import remote_fingerprint, url_of
+from data_processing.sources.sql_source import sql_documents, sql_fingerprint
 
 
 class Sources(TypedDict, total=False):
@@ -67,11 +70,25 @@ def _text_digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def collect_sources(collector: DataCollector, sources: Sources | None, config: DataConfig) -> Path:
-    """Collect everything into one corpus and return its file."""
+def collect_sources(
+    collector: DataCollector, sources: Sources | None, config: DataConfig, *, downloads: Path
+) -> Path:
+    """Collect everything into one corpus and return its file.
+
+    Args:
+        downloads: Where documents of a public dataset are kept, so that none is fetched twice.
+    """
     if sources is None:
-        if config.corpus == "python_standard_library":
-            return collector.collect_documents(default_corpus.documents(), place="the standard library")
+        match config.corpus:
+            case "python_standard_library":
+                return collector.collect_documents(default_corpus.documents(), place="the standard library")
+            case "sql":
+                return collector.collect_documents(sql_documents(config.sql), place="the database")
+            case "hub":
+                documents = hub_documents(config.hub, state_dir=downloads)
+                return collector.collect_documents(documents, place=f"the dataset {config.hub.dataset}")
+        if config.file_list is not None:
+            return collector.collect_from_files(listed_files(config.file_list))
         return collector.collect_from_directory(config.raw_dir, recursive=config.recursive)
     corpus = None
     if "directory" in sources:
@@ -84,37 +101,105 @@ def collect_sources(collector: DataCollector, sources: Sources | None, config: D
     return corpus
 
 
-def standard_library_facts() -> dict[str, Any]:
+def listed_files(file_list: Path) -> list[Path]:
+    """The files that a list names, one a line; relative to the list's directory, blank lines and # comments aside.
+
+    Raises:
+        DataError: the list is missing, is not UTF-8, or names nothing.
+    """
+    try:
+        lines = file_list.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"data.file_list={str(file_list)!r}: cannot be read ({error.strerror}); name a file with one path a line"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"data.file_list={str(file_list)!r}: not UTF-8 ({error.reason} at byte {error.start})"
+        ) from None
+    names = [line.strip() for line in lines]
+    files = [file_list.parent / name for name in names if name and not name.startswith("#")]
+    if not files:
+        raise DataError(f"data.file_list={str(file_list)!r}: names no file; write one path a line")
+    return files
+
+
+def standard_library_facts(digests: FileDigests | None = None) -> dict[str, Any]:
     """What the default corpus is made of: the interpreter's version and its library's content."""
-    files = source_fingerprint(default_corpus.module_files(), formats={".py"})
+    files = source_fingerprint(default_corpus.module_files(), digests=digests)
     return {"python": platform.python_version(), "standard library": files["sha256"]}
 
 
-def _files_fingerprint(
-    source: Path | Sequence[Path], *, recursive: bool = True, ignore: Sequence[Path] = ()
-) -> dict[str, Any]:
-    own = [path.parent.resolve() / path.name for path in ignore]
-    return source_fingerprint(source, formats=READERS.keys(), recursive=recursive, ignore=own)
-
-
 def source_facts(
-    sources: Sources | None, config: DataConfig, *, ignore: Sequence[Path] = ()
+    sources: Sources | None,
+    config: DataConfig,
+    *,
+    ignore: Sequence[Path] = (),
+    digests_at: Path | None = None,
+    forgotten: Collection[str] = (),
 ) -> dict[str, Any]:
     """What was there to collect, for the manifest: another answer means that the raw data changed.
 
     Args:
         ignore: Where the run itself writes, in case that lies within the raw data.
+        digests_at: Database of files' digests, so that files are not read again at every start; None = there is none.
+        forgotten: Sources that are to be left out.
     """
+    # What does not exist is not made here: asking for a plan writes nothing.
+    read_only = digests_at is None or not digests_at.parent.is_dir()
+    with FileDigests(digests_at, read_only=read_only) as digests:
+        facts = _source_facts(sources, config, ignore, digests)
+    for name, path in _named_files(config).items():
+        facts[name] = sha256_file(path) if path.is_file() else "missing"
+    if forgotten:
+        facts["forgotten"] = sorted(forgotten)
+    return facts
+
+
+def _named_files(config: DataConfig) -> dict[str, Path]:
+    """Files that settings of the data name, whose content decides what is kept."""
+    named = {
+        "data.blocklist.documents": config.blocklist.documents,
+        "data.blocklist.patterns": config.blocklist.patterns,
+        **{f"data.decontamination.files[{n}]": path for n, path in enumerate(config.decontamination.files)},
+    }
+    return {name: path for name, path in named.items() if path is not None}
+
+
+def _source_facts(
+    sources: Sources | None, config: DataConfig, ignore: Sequence[Path], digests: FileDigests
+) -> dict[str, Any]:
+    def directory_facts(directory: Path) -> dict[str, Any]:
+        if (url := url_of(directory)) is not None:
+            return remote_fingerprint(
+                url, recursive=config.recursive, include=config.include, exclude=config.exclude
+            )
+        return source_fingerprint(
+            directory,
+            recursive=config.recursive,
+            include=config.include,
+            exclude=config.exclude,
+            respect_gitignore=config.respect_gitignore,
+            ignore=[path.parent.resolve() / path.name for path in ignore],
+            digests=digests,
+        )
+
     if sources is None:
-        if config.corpus == "python_standard_library":
-            return standard_library_facts()
-        return {"raw files": _files_fingerprint(config.raw_dir, recursive=config.recursive, ignore=ignore)}
+        match config.corpus:
+            case "python_standard_library":
+                return standard_library_facts(digests)
+            case "sql":
+                return {"database": sql_fingerprint(config.sql)}
+            case "hub":
+                return {"public dataset": hub_fingerprint(config.hub)}
+        if config.file_list is not None:
+            return {"listed files": source_fingerprint(listed_files(config.file_list), digests=digests)}
+        return {"raw files": directory_facts(config.raw_dir)}
     facts: dict[str, Any] = {}
     if "directory" in sources:
-        directory = Path(sources["directory"])
-        facts["raw files"] = _files_fingerprint(directory, recursive=config.recursive, ignore=ignore)
+        facts["raw files"] = directory_facts(Path(sources["directory"]))
     if "files" in sources:
-        facts["files"] = _files_fingerprint([Path(file) for file in sources["files"]])
+        facts["files"] = source_fingerprint([Path(file) for file in sources["files"]], digests=digests)
     if "texts" in sources:
         facts["texts"] = sha256_json([_text_digest(text) for text in sources["texts"]])
     return facts

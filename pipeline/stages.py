@@ -12,23 +12,28 @@ from typing import Any
 
 from core.config import Config
 from core.device_manager import DeviceManager
-from core.files import sha256_file
+from core.files import sha256_file, write_json
 from core.stage import Artifact, Inputs, Stage
 from core.training_config import InstructionConfig, OptimizationConfig, PipelineConfig
-from data_processing import default_corpus
-from data_processing.conversations import Conversation, read_conversations, to_conversation
-from data_processing.data_collector import DataCollector
+from data_processing.data_collector import CACHE_NAME, DIGESTS_NAME, DataCollector
 from data_processing.dataset_builder import DatasetBuilder
 from data_processing.document import Dropped
-from data_processing.instruction_dataset import build_instruction_dataset
+from data_processing.reports.corpus_files import CORPUS_NAME, REPORT_NAME
+from data_processing.reports.data_report import TOKENIZER_REPORT, write_data_report
+from data_processing.reports.inspect_corpus import read_forgotten
+from data_processing.rows.conversations import Conversation, read_conversations, to_conversation
+from data_processing.rows.instruction_dataset import build_instruction_dataset
+from data_processing.rows.token_dataset import TokenDataset, save_dataset
+from data_processing.rows.token_rows import TokenRows
+from data_processing.sources import default_corpus
+from data_processing.sources.remote_files import is_url
 from data_processing.text_cleaner import TextCleaner
-from data_processing.token_dataset import TokenDataset, save_dataset
-from data_processing.token_rows import TokenRows
 from evaluation.line_evaluation import evaluate_line
 from models.hf_layout import load_model
 from models.transformer_lm import create_model_from_config
 from pipeline.sources import Sources, collect_sources, source_facts, standard_library_facts
 from tokenization.tokenizer import Tokenizer
+from tokenization.tokenizer_report import report_tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
 from training.checkpoint import latest_checkpoint
 from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
@@ -37,26 +42,26 @@ from training.session import TrainingResult, row_loaders
 
 logger = logging.getLogger(__name__)
 
-CORPUS_FILE = "collected_texts.jsonl"
 DEFAULT_INSTRUCTION_FILE: Path = InstructionConfig.model_fields["data"].default
 
 
 def collect(sources: Sources | None, config: PipelineConfig, _inputs: Inputs, out: Path) -> dict[str, Any]:
     """Raw files → cleaned, filtered, deduplicated documents, one JSON line each."""
-    data = config.data
     cleaner = TextCleaner(
-        min_length=data.min_text_length,
-        max_urls=data.max_urls_per_document,
-        max_length=data.max_text_length,
+        min_length=config.data.min_text_length,
+        max_urls=config.data.max_urls_per_document,
+        max_length=config.data.max_text_length,
     )
+    cache = cache_beside(out, config)
     collector = DataCollector(
         out,
         cleaner,
-        text_field=data.text_field,
-        remove_duplicates=data.remove_duplicates,
+        config=config.data,
         ignore=own_places(config),
+        cache_dir=cache,
+        forgotten=read_forgotten(config.run.directory),
     )
-    collect_sources(collector, sources, data)
+    collect_sources(collector, sources, config.data, downloads=out.parent / CACHE_NAME / "downloads")
     return collector.ledger.to_dict()
 
 
@@ -64,7 +69,7 @@ def train_tokenizer(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[s
     """Documents → a vocabulary, or the existing one that the configuration names."""
     settings = config.tokenizer
     if settings.path is not None:
-        Tokenizer.from_file(settings.path).save(out)
+        Tokenizer.from_file(settings.path, tiktoken_pattern=settings.tiktoken_pattern).save(out)
     else:
         TokenizerTrainer(
             config.data.tokenizer_vocab_size,
@@ -73,8 +78,9 @@ def train_tokenizer(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[s
             split_digits=settings.split_digits,
             max_piece_length=settings.max_piece_length,
             training_bytes=settings.training_bytes,
+            balance_sources=settings.balance_sources,
             shrink_to_fit=settings.shrink_to_fit,
-        ).train_from_jsonl(inputs["collect"].directory / CORPUS_FILE, "tokenizer", out)
+        ).train_from_jsonl(inputs["collect"].directory / CORPUS_NAME, "tokenizer", out)
     tokenizer = Tokenizer.from_file(out)
     return {"vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
 
@@ -89,11 +95,25 @@ def build_dataset(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str
         seed=data.seed,
         num_workers=data.num_workers,
         work_dir=out.parent,
+        augmentation=data.augmentation,
     )
     dataset = builder.build_from_jsonl(
-        inputs["collect"].directory / CORPUS_FILE, data.train_split, data.val_split, data.test_split
+        inputs["collect"].directory / CORPUS_NAME, data.train_split, data.val_split, data.test_split
     )
     return _save(dataset, out)
+
+
+def report_data(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Corpus, vocabulary and rows → a page that says what the data are, its machine-readable twin, a data card."""
+    corpus, tokenizer = inputs["collect"].directory, inputs["tokenizer"].directory
+    write_json(
+        out / TOKENIZER_REPORT,
+        report_tokenizer(
+            Tokenizer.from_file(tokenizer), corpus / CORPUS_NAME, references=config.tokenizer.references
+        ),
+    )
+    write_data_report(corpus=corpus, tokenizer=out, dataset=inputs["dataset"].directory, out=out)
+    return {}
 
 
 def pretrain(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -219,8 +239,11 @@ def _instruction_source(config: PipelineConfig) -> Mapping[str, Any]:
 
 
 def _given_tokenizer(config: PipelineConfig) -> Mapping[str, Any]:
-    path = config.tokenizer.path
-    return {"given tokenizer": Tokenizer.from_file(path).fingerprint} if path is not None else {}
+    settings = config.tokenizer
+    if settings.path is None:
+        return {}
+    tokenizer = Tokenizer.from_file(settings.path, tiktoken_pattern=settings.tiktoken_pattern)
+    return {"given tokenizer": tokenizer.fingerprint}
 
 
 def _section(name: str, section: Config, *fields: str, without: str | None = None) -> dict[str, Any]:
@@ -231,6 +254,17 @@ def _section(name: str, section: Config, *fields: str, without: str | None = Non
 
 def _in_run(name: str, explicit: Path | None, config: PipelineConfig) -> Path:
     return explicit if explicit is not None else config.run.directory / name
+
+
+def cache_beside(corpus: Path, config: PipelineConfig) -> str:
+    """Where finished shards of a corpus are kept."""
+    return config.data.cache_dir or str(corpus.parent / CACHE_NAME)
+
+
+def digests_database(config: PipelineConfig) -> Path | None:
+    """Where the digests of raw files are remembered; None where the cache is not on this machine."""
+    cache = cache_beside(_in_run("corpus", config.data.output_dir, config), config)
+    return None if is_url(cache) else Path(cache, DIGESTS_NAME)
 
 
 def own_places(config: PipelineConfig) -> list[Path]:
@@ -245,6 +279,27 @@ def own_places(config: PipelineConfig) -> list[Path]:
     return [config.run.directory, *(place for place in explicit if place is not None)]
 
 
+def _sha256_or_missing(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else "missing"
+
+
+COLLECT_SETTINGS = (
+    *("corpus", "recursive", "include", "exclude", "respect_gitignore", "text_field"),
+    *("min_text_length", "max_text_length", "max_urls_per_document", "remove_duplicates"),
+    *(
+        "reading",
+        "boilerplate",
+        "languages",
+        "quality",
+        "privacy",
+        "blocklist",
+        "decontamination",
+        "duplicates",
+    ),
+)
+"""The settings of the data that decide what is collected. `sql` and `hub` enter by what they lead to."""
+
+
 def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
     """The stages in their order.
 
@@ -255,19 +310,17 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
         Stage(
             name="collect",
             run=partial(collect, sources),
-            settings=lambda c: _section(
-                "data",
+            settings=lambda c: _section("data", c.data, *COLLECT_SETTINGS),
+            sources=lambda c: source_facts(
+                sources,
                 c.data,
-                "corpus",
-                "recursive",
-                "text_field",
-                "min_text_length",
-                "max_text_length",
-                "max_urls_per_document",
-                "remove_duplicates",
+                ignore=own_places(c),
+                digests_at=digests_database(c),
+                forgotten=read_forgotten(c.run.directory),
             ),
-            sources=lambda c: source_facts(sources, c.data, ignore=own_places(c)),
             place=lambda c: _in_run("corpus", c.data.output_dir, c),
+            content=CORPUS_NAME,
+            version=2,
         ),
         Stage(
             name="tokenizer",
@@ -284,11 +337,26 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             name="dataset",
             run=build_dataset,
             settings=lambda c: (
-                _section("data", c.data, "train_split", "val_split", "test_split", "stride", "seed")
+                _section(
+                    "data", c.data, "train_split", "val_split", "test_split", "stride", "seed", "augmentation"
+                )
                 | _section("model", c.model, "max_position_embeddings")
             ),
             needs=("collect", "tokenizer"),
             place=lambda c: _in_run("dataset", c.data.dataset_dir, c),
+            version=2,
+        ),
+        Stage(
+            name="data_report",
+            run=report_data,
+            settings=lambda c: {},
+            needs=("collect", "tokenizer", "dataset"),
+            # What was left out does not change the corpus, but it does change the report.
+            sources=lambda c: {
+                "collection": _sha256_or_missing(_in_run("corpus", c.data.output_dir, c) / REPORT_NAME),
+                "reference tokenizers": [_sha256_or_missing(path) for path in c.tokenizer.references],
+            },
+            place=lambda c: c.run.directory / "data_report",
         ),
         Stage(
             name="pretrain",

@@ -53,7 +53,7 @@ def test_the_table_of_sizes_is_right() -> None:
 
 
 def test_the_instruction_records_in_the_readme_are_understood() -> None:
-    from data_processing.conversations import Conversation, to_conversation
+    from data_processing.rows.conversations import Conversation, to_conversation
 
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith('{"')]

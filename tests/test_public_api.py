@@ -106,13 +106,13 @@ def test_the_documented_calls_lead_from_files_to_a_resumed_model(tmp_path: Path)
 
 
 def test_the_other_ways_to_collect_return_the_same_file(tmp_path: Path) -> None:
-    text = make_documents(1)[0]
+    text, second, third = make_documents(3)
     (tmp_path / "a.txt").write_text(text)
-    (tmp_path / "b.jsonl").write_text(json.dumps({"text": text + " Two."}) + "\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": second}) + "\n")
     collector = DataCollector(tmp_path / "corpus")
     paths = {
         collector.collect_from_files([tmp_path / "a.txt"]),
-        collector.collect_from_texts([text + " Three."]),
+        collector.collect_from_texts([third]),
         collector.collect_from_jsonl(tmp_path / "b.jsonl"),
     }
     assert paths == {tmp_path / "corpus" / "collected_texts.jsonl"}

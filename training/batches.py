@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from core.errors import ConfigError, DataError
 from core.seeds import derive_seed
-from data_processing.token_rows import TokenRows
+from data_processing.rows.token_rows import TokenRows
 from training.losses import Batch
 
 BATCH_KEYS = ("input_ids", "labels", "position_ids")

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_tokenizer import generated_texts, tiny_tokenizer, tokenizer_path
 
 import data_processing.dataset_builder as dataset_builder
 from core.errors import ConfigError, DataError
-from core.files import sha256_text
 from data_processing.dataset_builder import DatasetBuilder
-from data_processing.packing import IGNORED
-from data_processing.splits import split_of
-from data_processing.token_dataset import TokenDataset, save_dataset
-from data_processing.token_rows import TokenRows
+from data_processing.rows.packing import IGNORED
+from data_processing.rows.splits import split_of, text_key
+from data_processing.rows.token_dataset import TokenDataset, save_dataset
+from data_processing.rows.token_rows import TokenRows
+from tests.data_processing.tiny_tokenizer import generated_texts, tiny_tokenizer, tokenizer_path
 
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
 
@@ -66,7 +65,7 @@ def test_decoding_the_rows_gives_back_every_document_in_the_split_of_its_hash(co
     assert list(dataset) == ["train", "validation", "test"]
     expected: dict[str, list[str]] = {split: [] for split in SHARES}
     for text in generated_texts(400):
-        expected[split_of(sha256_text(text), shares=SHARES, seed=1337)].append(text)
+        expected[split_of(text_key(text), shares=SHARES, seed=1337)].append(text)
     for split, rows in dataset.items():
         assert sorted(decoded_documents(rows)) == sorted(expected[split])
 

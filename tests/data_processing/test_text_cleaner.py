@@ -46,7 +46,7 @@ def test_code_in_ascii_comes_out_as_it_went_in(text: str):
         ("a\r\nb\rc\n", "a\nb\nc"),
         ("a  \t\nb\u3000", "a\nb"),
         ("\n\n  a\n\n\n\n\n\nb\n\n", "  a\n\n\nb"),
-        ("page\x0cnext\x0bline\u2028more\x85end", "page\nnext\nline\nmore\nend"),
+        ("page\x0cnext\x0bline\u2028more\x0bend", "page\nnext\nline\nmore\nend"),
         ("e\u0301 \u212b", "é Å"),
         ("e\u200b\u0301", "é"),
         ("\ufeffa\ufeffb\u00adc\u2060d", "abcd"),

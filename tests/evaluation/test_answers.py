@@ -1,7 +1,7 @@
 import pytest
 
-from data_processing.conversations import to_conversation
-from data_processing.instruction_dataset import build_instruction_dataset
+from data_processing.rows.conversations import to_conversation
+from data_processing.rows.instruction_dataset import build_instruction_dataset
 from evaluation.answers import Answer, Question, evenly_spaced, first_sentence, questions_in, score
 
 RECORDS = [

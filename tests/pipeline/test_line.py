@@ -184,7 +184,14 @@ def test_without_instruction_data_the_line_ends_after_pretraining_and_says_so(
     del values["instruction"]["data"]
     said = {}
     result = train_llm_from_scratch(values, announce=lambda d: said.update({d.stage: d}))
-    assert list(result.artifacts) == ["collect", "tokenizer", "dataset", "pretrain", "evaluate"]
+    assert list(result.artifacts) == [
+        "collect",
+        "tokenizer",
+        "dataset",
+        "data_report",
+        "pretrain",
+        "evaluate",
+    ]
     assert said["instructions"].action == "skipped"
     assert (
         "no instruction data: data/instruction_data.jsonl does not exist" in said["instructions"].reasons[0]

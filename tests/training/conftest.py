@@ -11,7 +11,7 @@ import torch
 from core.device_manager import DeviceManager
 from core.training_config import ModelConfig, TrainingConfig
 from data_processing.dataset_builder import DatasetBuilder
-from data_processing.token_dataset import TokenDataset
+from data_processing.rows.token_dataset import TokenDataset
 from models.transformer_lm import TransformerLM, create_model_from_config
 from tokenization.tokenizer import Tokenizer
 from training.pretraining_trainer import PretrainingTrainer

@@ -1,0 +1,166 @@
+"""The passes of a collection, over shards that lie in a store: read, see what recurs, judge. Knows no public API.
+
+Each shard is named by everything that decides it, so one that is there is right: a collection that was interrupted goes
+on, and one that is repeated after a change redoes the shards that the change reaches.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from core.data_config import BoilerplateConfig
+from core.files import sha256_json
+from core.progress import progress
+from core.workers import Mapper
+from data_processing.collecting.assemble_part import AssembleTask, assemble_part
+from data_processing.collecting.judge_shard import JudgeSettings, JudgeTask, judge_shard
+from data_processing.collecting.read_shard import (
+    ReadSettings,
+    ReadTask,
+    finished_parts,
+    read_shard,
+    shard_of_part,
+)
+from data_processing.collecting.shard_files import read_array, read_record, write_array
+from data_processing.collecting.shard_plan import shards
+from data_processing.duplicates.recurrence import recurring_lines
+from data_processing.sources.raw_files import RawFile
+from data_processing.sources.remote_files import RemoteFile, ShardStore
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+NAME_DIGITS = 32
+"""Hexadecimal digits of the digest that names a shard: 128 bits."""
+
+
+@dataclass(frozen=True)
+class FingerprintedFile:
+    """A raw file and a digest that changes with its content."""
+
+    file: RawFile | RemoteFile
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """What tells it from other files and ranges."""
+        return f"{self.file.source}:{self.file.begin}" if isinstance(self.file, RawFile) else self.file.source
+
+    @property
+    def content(self) -> list[str | int]:
+        """What decides its documents."""
+        return [self.name, self.file.num_bytes, self.digest, self.file.read_as or ""]
+
+
+def read_files(
+    files: Sequence[FingerprintedFile],
+    settings: ReadSettings,
+    store: ShardStore,
+    mapper: Mapper[ReadTask, list[str]],
+) -> list[str]:
+    """The names of the parts that hold what is in the files, in their order."""
+    stretches = list(shards(files, name=lambda file: file.name, num_bytes=lambda file: file.file.num_bytes))
+    fingerprint = settings.fingerprint()
+    tasks = [
+        ReadTask(
+            store,
+            f"read/{sha256_json([fingerprint, [file.content for file in stretch]])[:NAME_DIGITS]}",
+            tuple(file.file for file in stretch),
+            settings,
+        )
+        for stretch in stretches
+    ]
+    parts: list[str] = []
+    total = sum(file.file.num_bytes for file in files)
+    with progress(total=total, description="reading and cleaning", unit="B") as bar:
+        finished = [finished_parts(store, task.name) for task in tasks]
+        for stretch, names in zip(stretches, _all(read_shard, tasks, finished, mapper), strict=True):
+            parts += names
+            bar.update(sum(file.file.num_bytes for file in stretch))
+    return parts
+
+
+def _all(
+    function: Callable[[T], R], tasks: Sequence[T], finished: Sequence[R | None], mapper: Mapper[T, R]
+) -> Iterator[R]:
+    """The results in the order of the tasks; those that are there already need no process."""
+    missing = [task for task, result in zip(tasks, finished, strict=True) if result is None]
+    made = mapper(function, missing)
+    for result in finished:
+        yield next(made) if result is None else result
+
+
+def judge_parts(
+    parts: Sequence[str],
+    settings: JudgeSettings,
+    boilerplate: BoilerplateConfig,
+    store: ShardStore,
+    mapper: Mapper[JudgeTask, str],
+    *,
+    forgotten: frozenset[str] = frozenset(),
+    memory_bytes: int,
+) -> list[str]:
+    """The names of the judged parts, in their order."""
+    recurring = np.empty(0, np.uint64)
+    if boilerplate.recurring_lines:
+        recurring = recurring_lines(
+            store, parts, min_documents=boilerplate.recurring_min_documents, memory_bytes=memory_bytes
+        )
+    fingerprint = settings.fingerprint()
+
+    tasks = []
+    for part in parts:
+        # Only what is in this part decides about it: a line that recurs elsewhere makes nothing stale here.
+        lines = _common(read_array(store, f"{part}.lines"), recurring) if len(recurring) else recurring
+        lines_here = _stored(lines, store)
+        forgotten_here = _concerned(part, forgotten, store)
+        decided_by = [fingerprint, part, lines_here, forgotten_here]
+        name = f"judged/{sha256_json(decided_by)[:NAME_DIGITS]}"
+        tasks.append(JudgeTask(store, part, name, settings, lines_here, frozenset(forgotten_here)))
+    finished = [task.name if store.exists(f"{task.name}.items") else None for task in tasks]
+    judged = _all(judge_shard, tasks, finished, mapper)
+    return list(progress(judged, total=len(parts), description="judging", unit="parts"))
+
+
+def assemble_parts(
+    tasks: Sequence[AssembleTask], store: ShardStore, mapper: Mapper[AssembleTask, str]
+) -> Iterator[str]:
+    """The names of the stretches of the corpus, in their order, as they are written."""
+    finished = [task.name if store.exists(f"{task.name}.record") else None for task in tasks]
+    return _all(assemble_part, tasks, finished, mapper)
+
+
+def remove_unused(
+    store: ShardStore, parts: Sequence[str], judged: Sequence[str], stretches: Sequence[str]
+) -> None:
+    """Delete every shard that the collection made of these does not use."""
+    used = {*parts, *judged, *stretches, *map(shard_of_part, parts)}
+    for name in store.list():
+        if name.rpartition(".")[0] not in used:
+            store.delete(name)
+
+
+def _common(sorted_hashes: np.ndarray, sorted_others: np.ndarray) -> np.ndarray:
+    places = np.searchsorted(sorted_others, sorted_hashes)
+    places[places == len(sorted_others)] = 0
+    return np.asarray(sorted_hashes[sorted_others[places] == sorted_hashes])
+
+
+def _stored(hashes: np.ndarray, store: ShardStore) -> str | None:
+    """The name under which an array of hashes lies, which stands for its content; None for an empty one."""
+    if not len(hashes):
+        return None
+    name = f"hashes/{sha256_json(hashes.tolist())[:NAME_DIGITS]}"
+    if not store.exists(name):
+        write_array(store, name, hashes)
+    return name
+
+
+def _concerned(part: str, forgotten: frozenset[str], store: ShardStore) -> list[str]:
+    """Those sources that may be in a part, by the files that it was made of."""
+    if not forgotten:
+        return []
+    files = tuple(read_record(store, f"{part}.files"))
+    return sorted(source for source in forgotten if source.startswith(files))

@@ -1,0 +1,264 @@
+"""From a shard of cleaned texts to a judged one: the second half of collecting, one call a part, in any process.
+
+Which lines recur across documents was found before (`recurrence`) and comes in as hashes. What is decided here depends
+on one document and those hashes; duplicates of it and of its paragraphs are found afterwards (`corpus_assembly`) by the
+digests that are written here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.data_config import (
+    BlocklistConfig,
+    DataConfig,
+    DecontaminationConfig,
+    LanguageConfig,
+    PrivacyConfig,
+    QualityConfig,
+)
+from core.files import sha256_json
+from data_processing.collecting.shard_files import Item, read_array, read_items, write_array, write_items
+from data_processing.document import Document, Outcome, Step, excerpt, utf8_size
+from data_processing.duplicates.minhash import NUM_BANDS, band_hashes
+from data_processing.rows.splits import text_key
+from data_processing.rules.blocklist import BlockedDocuments, blocklist_step
+from data_processing.rules.boilerplate import paragraph_hashes, remove_lines
+from data_processing.rules.decontaminate import decontamination_step
+from data_processing.rules.language import language_step
+from data_processing.rules.privacy import privacy_step
+from data_processing.rules.quality import quality_step
+from data_processing.sources.remote_files import ShardStore
+from data_processing.text_cleaner import TextCleaner
+
+JUDGE_VERSION = 1
+"""To be raised when what comes out changes under equal settings: shards of earlier versions are then judged anew."""
+
+INDEX_TYPE = np.dtype([("digest", "<u8", 2), ("num_characters", "<u4"), ("kept", "?")])
+
+PARAGRAPH_TYPE = np.dtype([("hash", "<u8"), ("row", "<u4")])
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What decides which documents stay and what their texts become, beside recurring lines and duplicates.
+
+    Attributes:
+        cleaner: Its limits are asked here.
+        files: Content fingerprints of the files that settings name (blocklists, evaluation data).
+        paragraph_min_characters: Shortest paragraph whose hash is written, so that it can be removed where an earlier
+            document has it; None = none is.
+        near_duplicates: Whether MinHash bands are written.
+    """
+
+    cleaner: TextCleaner
+    languages: LanguageConfig
+    quality: QualityConfig
+    privacy: PrivacyConfig
+    blocklist: BlocklistConfig
+    decontamination: DecontaminationConfig
+    files: tuple[str, ...] = ()
+    paragraph_min_characters: int | None = None
+    near_duplicates: bool = True
+
+    @classmethod
+    def of(cls, config: DataConfig, cleaner: TextCleaner, *, files: tuple[str, ...] = ()) -> "JudgeSettings":
+        """What a configuration says, with a cleaner that may be the caller's own."""
+        return cls(
+            cleaner,
+            config.languages,
+            config.quality,
+            config.privacy,
+            config.blocklist,
+            config.decontamination,
+            files,
+            config.duplicates.paragraph_min_characters if config.duplicates.paragraphs else None,
+            config.duplicates.near != "off",
+        )
+
+    def fingerprint(self) -> str:
+        """One digest over all of it."""
+        return sha256_json(
+            [
+                JUDGE_VERSION,
+                self.cleaner.fingerprint(),
+                *(
+                    section.to_dict()
+                    for section in (
+                        self.languages,
+                        self.quality,
+                        self.privacy,
+                        self.blocklist,
+                        self.decontamination,
+                    )
+                ),
+                self.files,
+                self.paragraph_min_characters,
+                self.near_duplicates,
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class JudgeTask:
+    """One part of a shard to judge.
+
+    Attributes:
+        store: Where shards lie.
+        part: Name of the part that was read.
+        name: Name of the judged part, which stands for everything that decides it.
+        recurring: Name of the array of hashes of lines that recur; None = none of this part's does.
+        forgotten: Sources that the user wants out.
+    """
+
+    store: ShardStore
+    part: str
+    name: str
+    settings: JudgeSettings
+    recurring: str | None = None
+    forgotten: frozenset[str] = frozenset()
+
+
+def judge_shard(task: JudgeTask) -> str:
+    """The name of the judged part; its table, which is written last, index and bands are there when it returns."""
+    judge = _Judge(task)
+    items = list(read_items(task.store, task.part + ".items"))
+    index = np.zeros(len(items), dtype=INDEX_TYPE)
+    bands = np.zeros((NUM_BANDS if task.settings.near_duplicates else 0, len(items)), dtype=np.uint64)
+    paragraphs = [np.empty(0, dtype=PARAGRAPH_TYPE)]
+    for row, item in enumerate(items):
+        if item.reason:
+            continue
+        judge.judge(item)
+        if item.reason:
+            continue
+        digest = np.frombuffer(bytes.fromhex(text_key(item.text)), dtype="<u8")
+        index[row] = (digest, len(item.text), True)
+        if task.settings.near_duplicates:
+            bands[:, row] = band_hashes(item.text)
+        if task.settings.paragraph_min_characters is not None and not item.metadata.get("code"):
+            hashes = paragraph_hashes(item.text, min_characters=task.settings.paragraph_min_characters)
+            paragraphs.append(np.array([(value, row) for value in hashes.tolist()], dtype=PARAGRAPH_TYPE))
+    write_array(task.store, f"{task.name}.index", index)
+    write_array(task.store, f"{task.name}.bands", bands)
+    if task.settings.paragraph_min_characters is not None:
+        write_array(task.store, f"{task.name}.paragraphs", np.sort(np.concatenate(paragraphs)))
+    write_items(task.store, f"{task.name}.items", items)
+    return task.name
+
+
+class _Judge:
+    """The steps of one task, in their order."""
+
+    def __init__(self, task: JudgeTask) -> None:
+        self._settings = task.settings
+        self._forgotten = task.forgotten
+        self._recurring: set[int] = set()
+        if task.recurring is not None:
+            self._recurring = set(read_array(task.store, task.recurring).tolist())
+        self._limits = limits_step(task.settings.cleaner)
+        self._steps = [
+            ("recurring_lines", self._without_recurring_lines),
+            ("limits", self._limits),
+            *_steps_of(task.settings),
+        ]
+        self._blocked = _blocked_documents(task.settings)
+
+    def judge(self, item: Item) -> None:
+        """Change `item` to what becomes of it."""
+        if item.source in self._forgotten:
+            item.dropped("forgotten", "", "")  # nothing of it is kept, not even a sample
+            return
+        if (detail := self._is_blocked(item)) is not None:
+            item.dropped("blocklisted", detail, "")
+            return
+        before = item.text
+        for name, step in self._steps:
+            if not self._take(step, name, item, before):
+                return
+        if item.text is not before:
+            # Asked first, the limits saved the other steps their work; what those removed may have made it too short.
+            self._take(self._limits, "limits", item, before)
+
+    def _take(self, step: Step, name: str, item: Item, before: str) -> bool:
+        """Carry out one step; whether the document goes on."""
+        outcome = step(item.text, item.metadata)
+        for kind, number in outcome.counts.items():
+            item.counts[kind] = item.counts.get(kind, 0) + number
+        if outcome.reason is not None:
+            item.dropped(
+                outcome.reason, outcome.detail, "" if outcome.reason in WITHOUT_SAMPLE else excerpt(before)
+            )
+            return False
+        if outcome.text is not item.text:
+            if removed := utf8_size(item.text) - utf8_size(outcome.text):
+                item.removed[name] = item.removed.get(name, 0) + removed
+            item.text = outcome.text
+        return True
+
+    def _is_blocked(self, item: Item) -> str | None:
+        if self._blocked is None:
+            return None
+        return self._blocked.is_blocked(Document(item.text, item.id, item.source, item.metadata))
+
+    def _without_recurring_lines(self, text: str, metadata: dict[str, Any]) -> Outcome:
+        if not self._recurring:
+            return Outcome(text)
+        return Outcome(remove_lines(text, self._recurring, code=bool(metadata.get("code"))))
+
+
+WITHOUT_SAMPLE = frozenset({"personal_data", "blocklisted"})
+"""Reasons whose documents hold what nobody wants to see again, a report included."""
+
+_CACHE: dict[str, Any] = {}
+"""What a process built for the settings it saw last: some steps read files or compile thousands of words."""
+
+
+def _steps_of(settings: JudgeSettings) -> list[tuple[str, Step]]:
+    steps: list[tuple[str, Step]] = _once(settings, "steps", lambda: judging_steps(settings))
+    return steps
+
+
+def _blocked_documents(settings: JudgeSettings) -> BlockedDocuments | None:
+    path = settings.blocklist.documents
+    if path is None:
+        return None
+    blocked: BlockedDocuments = _once(settings, "blocked", lambda: BlockedDocuments.from_file(path))
+    return blocked
+
+
+def _once(settings: JudgeSettings, what: str, build: Callable[[], Any]) -> Any:
+    key = f"{what}:{settings.fingerprint()}"
+    if key not in _CACHE:
+        for other in [other for other in _CACHE if other.startswith(f"{what}:")]:
+            del _CACHE[other]
+        _CACHE[key] = build()
+    return _CACHE[key]
+
+
+def judging_steps(settings: JudgeSettings) -> list[tuple[str, Step]]:
+    """The steps behind the limits, by name, in their order; the first that objects gives the reason."""
+    steps: list[tuple[str, Step]] = []
+    if settings.blocklist.patterns is not None:
+        steps.append(("blocklist", blocklist_step(settings.blocklist)))
+    if settings.languages.detect or settings.languages.keep:
+        steps.append(("language", language_step(settings.languages)))
+    if settings.quality.rules:
+        steps.append(("quality", quality_step(settings.quality)))
+    if settings.decontamination.files:
+        steps.append(("decontamination", decontamination_step(settings.decontamination)))
+    if any(treatment != "keep" for treatment in settings.privacy.to_dict().values()):
+        steps.append(("personal_data", privacy_step(settings.privacy)))
+    return steps
+
+
+def limits_step(cleaner: TextCleaner) -> Step:
+    """The limits of a cleaner (length, web addresses, damage) as a step."""
+
+    def step(text: str, _metadata: dict[str, Any]) -> Outcome:
+        reason = cleaner.reason_to_drop(text)
+        return Outcome(text) if reason is None else Outcome(text, reason, cleaner.explain(text, reason))
+
+    return step

@@ -1,0 +1,261 @@
+"""Readers of JSON: one value a file, an array of records, or a record a line. Know no rule of quality."""
+
+import itertools
+import json
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from data_processing.document import Document, Dropped, excerpt
+from data_processing.formats.input_bytes import chunks
+from data_processing.formats.raw_input import RawInput, Reading
+from data_processing.formats.records import RecordCounts, items_of_record, with_rest
+from data_processing.formats.text_encoding import Encoding, Undecodable, decode, detect_encoding
+from data_processing.formats.text_lines import MAX_LINE_BYTES, byte_lines, is_wide, text_lines
+
+logger = logging.getLogger(__name__)
+
+MAX_JSON_BYTES = 256 << 20
+"""A longer `.json` file is `too_large`: an array is read as a whole. Lines of JSON have no such limit."""
+
+HEAD_BYTES = 4096
+"""So much of the beginning shows whether it may be UTF-16, and whether it is an object."""
+
+Items = Iterator[Document | Dropped]
+
+
+def read_json(raw: RawInput, reading: Reading) -> Items:
+    """An object with a text field, an array of such objects or of strings, or (by content) lines of JSON.
+
+    What stands before the first mistake in an array is kept; the rest is one `malformed_json`.
+    """
+    if _is_lines_of_json(raw):
+        return read_json_lines(raw, reading)
+    return _read_value(raw, reading)
+
+
+def read_json_lines(raw: RawInput, reading: Reading, *, first_line: int = 1) -> Items:
+    """One document a line; a line that is not a record is dropped with its number.
+
+    What is malformed is counted for what is read at once: for each part of a large file that is read in parts.
+
+    Args:
+        first_line: Number of the first line, where `raw` is a part of a file.
+
+    Raises:
+        DataError: of at least `records.MIN_RECORDS_FOR_SHARE` lines, more than
+            `reading.limits.max_record_share_malformed` are malformed.
+    """
+    return with_rest(raw, _line_items(raw, reading, first_line))
+
+
+class _NotJsonError(ValueError):
+    """JSON that Python's parser accepts and the standard does not, or that means two things."""
+
+
+def _refuse_constant(constant: str) -> None:
+    raise _NotJsonError(f"{constant} is not JSON")
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise _NotJsonError(f"key {repeated!r} stands twice in one object")
+    return record
+
+
+# Seeing repeated keys takes a fifth to a quarter of the time; to look for them in the text beforehand takes longer.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)
+# What the decoder raises: JSONDecodeError and _NotJsonError are ValueErrors, as is a number of thousands of digits.
+_JSON_ERRORS = (ValueError, RecursionError)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+# --- lines -------------------------------------------------------------------------------------------------------
+
+
+def _line_items(raw: RawInput, reading: Reading, first_line: int) -> Items:
+    wide = _wide_encoding(raw)
+    lines = _lines(raw, first_line) if wide is None else _decoded_lines(raw, wide)
+    counts = RecordCounts(reading, kind="jsonl, which has one JSON object on each line")
+    for number, line, num_bytes in lines:
+        items = _items_of_line(line, reading, f"{raw.source}:{number}", raw.format, num_bytes)
+        counts.count(items)
+        yield from items
+    counts.check()
+    if counts.num_without_text and counts.num_without_text == counts.num_records:
+        # Unusual enough to say aloud, but a directory may well hold records that are not for pretraining.
+        logger.warning(
+            "%s: none of its %d records is used: %s; set data.text_field to the field that holds the text",
+            raw.source,
+            counts.num_records,
+            counts.first_without_text,
+        )
+
+
+def _wide_encoding(raw: RawInput) -> Encoding | None:
+    """UTF-16 or UTF-32 if the input is that; a NUL character alone does not make it so."""
+    raw.file.seek(0)
+    if not is_wide(raw.file.read(HEAD_BYTES)):
+        return None
+    encoding = detect_encoding(chunks(raw))
+    if isinstance(encoding, Encoding) and encoding.codec.startswith(("utf-16", "utf-32")):
+        return encoding
+    return None
+
+
+TextOfLine = tuple[str, str] | Undecodable | None
+"""(characters, name of the encoding), or why there are none; None for a line that is too long."""
+
+
+def _lines(raw: RawInput, first_line: int) -> Iterator[tuple[int, TextOfLine, int]]:
+    for number, line, num_bytes in byte_lines(raw, first_line=first_line):
+        yield number, None if line is None else _text_of_line(line), num_bytes
+
+
+def _text_of_line(line: bytes) -> TextOfLine:
+    try:
+        return line.decode().removeprefix("\ufeff"), "utf-8"
+    except UnicodeDecodeError:
+        # Line by line, because such a file was often put together from several.
+        decoded = decode(line)
+        return decoded if isinstance(decoded, Undecodable) else (decoded[0], decoded[1].name)
+
+
+def _decoded_lines(raw: RawInput, encoding: Encoding) -> Iterator[tuple[int, TextOfLine, int]]:
+    """The lines of UTF-16 and UTF-32."""
+    num_bytes = 0
+    for number, (line, size) in enumerate(text_lines(raw, encoding), start=1):
+        num_bytes += size
+        if line and not line.isspace():
+            yield number, None if size > MAX_LINE_BYTES else (line, encoding.name), num_bytes
+            num_bytes = 0
+
+
+def _items_of_line(
+    text: TextOfLine, reading: Reading, place: str, name: str, num_bytes: int
+) -> list[Document | Dropped]:
+    if text is None:
+        detail = f"a line of {num_bytes} bytes, at most {MAX_LINE_BYTES} are read"
+        return [Dropped(place, "too_large", detail, num_bytes=num_bytes, format=name)]
+    if isinstance(text, Undecodable):
+        return [Dropped(place, text.reason, text.detail, "", num_bytes, name)]
+    line, encoding = text
+    try:
+        value, end = _DECODER.raw_decode(line, 0 if line[:1] == "{" else _skip_space(line, 0))
+        if line[end:] != "\n" and _skip_space(line, end) < len(line):
+            raise json.JSONDecodeError("Extra data", line, end)
+    except _JSON_ERRORS as error:
+        return [Dropped(place, "malformed_json", _explain(error), excerpt(line), num_bytes, name)]
+    metadata = {"format": name, "encoding": encoding}
+    return items_of_record(value, reading, source=place, metadata=metadata, num_bytes=num_bytes, raw=line)
+
+
+# --- one value ---------------------------------------------------------------------------------------------------
+
+
+def _is_lines_of_json(raw: RawInput) -> bool:
+    """Whether the first line is an object of its own and another one follows."""
+    lines = _first_lines(raw)
+    if len(lines) < 2 or not all(line.lstrip("\ufeff \t\r\n").startswith("{") for line in lines):
+        return False
+    try:
+        _DECODER.decode(lines[0].removeprefix("\ufeff"))
+    except _JSON_ERRORS:
+        return False
+    return True
+
+
+def _first_lines(raw: RawInput) -> list[str]:
+    """The first two lines that are not blank, as far as they can be decoded; long ones are left out."""
+    if (encoding := _wide_encoding(raw)) is None:
+        raw.file.seek(0)
+        if not raw.file.read(HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            return []
+        lines = itertools.islice(byte_lines(raw), 2)
+        return [line.decode("utf-8", "replace") for _, line, _ in lines if line is not None]
+    decoded = (
+        line for line, size in text_lines(raw, encoding) if size <= MAX_LINE_BYTES and not line.isspace()
+    )
+    return list(itertools.islice(decoded, 2))
+
+
+def _read_value(raw: RawInput, reading: Reading) -> Items:
+    if raw.num_bytes > MAX_JSON_BYTES:
+        detail = f"{raw.num_bytes} bytes of JSON, at most {MAX_JSON_BYTES} are read; convert it to jsonl"
+        yield raw.dropped("too_large", detail)
+        return
+    decoded = decode(b"".join(chunks(raw)))
+    if isinstance(decoded, Undecodable):
+        yield raw.dropped(decoded.reason, decoded.detail)
+        return
+    yield from with_rest(raw, _value_items(*decoded, raw, reading))
+
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def _skip_space(text: str, place: int) -> int:
+    match = _SPACE.match(text, place)
+    assert match, "the pattern matches the empty string"
+    return match.end()
+
+
+_WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+
+
+def _value_items(text: str, encoding: Encoding, raw: RawInput, reading: Reading) -> Items:
+    """The records of a JSON text; the bytes of each are those from the end of the one before."""
+    codec = _WITHOUT_MARK.get(encoding.codec, encoding.codec)
+    metadata = {"format": raw.format, "encoding": encoding.name}
+
+    def record(value: Any, source: str, part: str) -> Items:
+        size = len(part.encode(codec, "replace"))
+        yield from items_of_record(value, reading, source=source, metadata=metadata, num_bytes=size, raw=part)
+
+    place = end = 0
+    try:
+        start = _skip_space(text, 0)
+        if start == len(text):
+            return
+        if text[start] != "[":
+            value, end = _DECODER.raw_decode(text, start)
+            if _skip_space(text, end) < len(text):
+                raise json.JSONDecodeError("Extra data", text, end)
+            yield from record(value, raw.source, text)
+            return
+        end = start + 1
+        number = 0
+        while True:
+            start = _skip_space(text, end)
+            if text.startswith("]", start):
+                if _skip_space(text, start + 1) < len(text):
+                    raise json.JSONDecodeError("Extra data", text, start + 1)
+                return
+            if number:
+                if not text.startswith(",", start):
+                    raise json.JSONDecodeError("Expecting ',' delimiter", text, start)
+                start = _skip_space(text, start + 1)
+            value, end = _DECODER.raw_decode(text, start)
+            yield from record(value, f"{raw.source}[{number}]", text[place:end])
+            place = end
+            number += 1
+    except _JSON_ERRORS as error:
+        position = error.pos if isinstance(error, json.JSONDecodeError) else max(place, end)
+        line = text.count("\n", 0, position) + 1
+        yield Dropped(
+            f"{raw.source}:{line}",
+            "malformed_json",
+            _explain(error),
+            excerpt(text[place:]),
+            len(text[place:].encode(codec, "replace")),
+            raw.format,
+        )

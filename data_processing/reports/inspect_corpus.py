@@ -1,0 +1,325 @@
+"""Answers about a collected corpus: why a file was left out or kept, samples of a reason, which files to forget.
+
+Reads what lies beside the corpus (`corpus_files`) and never a raw file. Where a sentence came from: `trace_sentence`.
+"""
+
+import heapq
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from core.config import nearest
+from core.errors import CorruptArtifactError, DataError
+from core.files import atomic_write, lock
+from data_processing.reports.corpus_files import (
+    CORPUS_NAME,
+    DROPPED_NAME,
+    DUPLICATES_NAME,
+    FILES_NAME,
+    REPORT_NAME,
+    read_lines,
+    read_report,
+)
+from data_processing.reports.line_search import lines_with
+
+FORGOTTEN_NAME = "forgotten.jsonl"
+"""In the run directory, one line an act: `source`, `time`, `action` (forget, undo), `because`. The last act counts."""
+
+SETTINGS_NAME = "settings.json"
+"""What a run was configured with; `pipeline.run` writes it."""
+
+MOST_NAMES = 100_000
+"""Names that are compared with one that is unknown: a few seconds; arbitrary."""
+MOST_CASES = 10
+"""Documents of one file that are listed; arbitrary: a screen."""
+
+# The place of a document in its file: a line, an element, a part, a member of an archive.
+_PLACE_IN_FILE = re.compile(r"(?::\d+|\[\d+\]|#\w+=\d+|!.+)+$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the results of a run lie: its corpus, and its own directory and its dataset where they are known."""
+
+    corpus: Path
+    run: Path | None = None
+    dataset: Path | None = None
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of a file, or of one document of it.
+
+    Attributes:
+        source: Its name in the corpus.
+        file: Its line in `files.jsonl`; None when it was left out before it was read.
+        dropped: The first `MOST_CASES` documents that were left out, as in `dropped.jsonl`.
+        clusters: The clusters of near duplicates that its documents belong to, as many at most.
+    """
+
+    source: str
+    file: dict[str, Any] | None
+    dropped: list[dict[str, Any]]
+    clusters: list[dict[str, Any]]
+
+
+def find_places(path: str | Path) -> Places:
+    """Where things are, from the directory of a run or of a corpus.
+
+    Raises:
+        DataError: neither is there.
+    """
+    path = Path(path)
+    if (path / REPORT_NAME).is_file():
+        return replace(_places_of_run(path.parent), corpus=path) if path.name == "corpus" else Places(path)
+    if (path / "corpus" / REPORT_NAME).is_file() or (path / SETTINGS_NAME).is_file():
+        places = _places_of_run(path)
+        if (places.corpus / REPORT_NAME).is_file():
+            return places
+        raise DataError(
+            f"{places.corpus}: no corpus was collected there yet; run the line first (--until collect)"
+        )
+    found = "an empty directory" if path.is_dir() else "a file" if path.exists() else "nothing"
+    if path.is_dir() and (names := sorted(entry.name for entry in path.iterdir())):
+        found = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise DataError(
+        f"{path}: expected the directory of a run or of a corpus (with {REPORT_NAME}), found {found}"
+    )
+
+
+def why(places: Places, name: str) -> Account:
+    """What became of a file or document.
+
+    Args:
+        name: As it stands in the corpus, or a longer or shorter path that ends the same and fits one file alone.
+
+    Raises:
+        DataError: no file of the corpus, or more than one, has that name; or the lists beside it are missing.
+    """
+    source = resolve_source(places, name)
+    file_name = _PLACE_IN_FILE.sub("", source)
+    # A name that looks like a place in a file may be that of a file all the same, so the whole name goes first.
+    file = next(
+        (found for one in (source, file_name) if (found := _file_line(places, one)) is not None), None
+    )
+    dropped = (
+        line for line in _lines_about(places.corpus / DROPPED_NAME, source) if _is_in(line["source"], source)
+    )
+    clusters = (
+        line
+        for line in _lines_about(places.corpus / DUPLICATES_NAME, source)
+        if any(_is_in(member["source"], source) for member in line["members"])
+    )
+    return Account(source, file, list(islice(dropped, MOST_CASES)), list(islice(clusters, MOST_CASES)))
+
+
+def resolve_source(places: Places, name: str) -> str:
+    """The name that a file or document has in the corpus.
+
+    Raises:
+        DataError: none has a name that ends like this one, or several have; the message names the nearest.
+    """
+    if not (places.corpus / FILES_NAME).is_file():
+        raise DataError(
+            f"{places.corpus}: holds no {FILES_NAME}; it was collected by an earlier version, collect again"
+        )
+    name = name.rstrip("/")
+    if not name:
+        raise DataError("the name of the file is empty; give one as it stands in the corpus")
+    for candidate in dict.fromkeys([name, name.removeprefix("./")]):
+        if candidate and _is_known(places, candidate):
+            return candidate
+    file, place = _split_place(name)
+    alike = sorted(set(_sources_like(places, file)))
+    found = [source for source in alike if _ends_alike(source, file)]
+    if len(found) == 1:
+        if not place or _is_known(places, found[0] + place):
+            return found[0] + place
+        raise DataError(
+            f"{name}: {found[0]} has no document {place}; leave out the place to ask for the whole file"
+        )
+    if found:
+        raise DataError(f"{name}: {len(found)} files are called so ({_several(found)}); name one of them")
+    hint = f"; names that hold it: {_several(alike)}" if alike else nearest(file, _names_like(places, file))
+    raise DataError(
+        f"{name}: no file of {places.corpus} is called so{hint}; names are relative to the directory that was collected"
+    )
+
+
+def sample(places: Places, reason: str, number: int) -> list[dict[str, Any]]:
+    """Some of the things that were left out for a reason, the same ones every time, from all over the corpus.
+
+    Raises:
+        DataError: nothing was left out for it; the message names the reasons that there are.
+    """
+    path = places.corpus / DROPPED_NAME
+    known = read_report(places.corpus / REPORT_NAME).get("dropped", {})
+    if reason not in known:
+        listed = ", ".join(known) or "nothing was left out"
+        raise DataError(
+            f"{reason}: nothing was left out for this reason{nearest(reason, known)} (reasons: {listed})"
+        )
+
+    def matching() -> Iterator[tuple[int, int, dict[str, Any]]]:
+        for position, line in enumerate(_parsed(path, json.dumps(reason).encode())):
+            if line["reason"] == reason:
+                # A checksum of the name spreads the choice evenly, and choosing again gives the same.
+                yield zlib.crc32(line["source"].encode("utf-8", "replace")), position, line
+
+    chosen = heapq.nsmallest(number, matching(), key=lambda entry: entry[:2])
+    return [line for _, _, line in sorted(chosen, key=lambda entry: entry[1])]
+
+
+def forget(run_dir: Path, sources: Sequence[str], because: str) -> list[str]:
+    """The sources that are recorded as forgotten from now on and were not before; collecting leaves them out.
+
+    Nothing else is done: neither are raw files deleted, nor is anything changed that was made from them.
+
+    Args:
+        sources: Names of files or documents as they stand in the corpus (`resolve_source`).
+        because: Why, for those who read the record later.
+
+    Raises:
+        DataError: `because` is empty.
+        LockedError, DiskError: the record cannot be written.
+    """
+    if not because.strip():
+        raise DataError("because: empty; say why, in a few words, for those who read the record later")
+    return _record(run_dir, sources, action="forget", because=because)
+
+
+def undo_forget(run_dir: Path, sources: Sequence[str]) -> list[str]:
+    """The sources that are not forgotten any more.
+
+    Raises:
+        DataError: one of them is not forgotten.
+        LockedError, DiskError: the record cannot be written.
+    """
+    forgotten = read_forgotten(run_dir)
+    for source in sources:
+        if source not in forgotten:
+            raise DataError(
+                f"{source}: is not forgotten{nearest(source, forgotten)} (forgotten: "
+                f"{', '.join(sorted(forgotten)[:10]) or 'nothing'})"
+            )
+    return _record(run_dir, sources, action="undo", because="")
+
+
+def read_forgotten(run_dir: Path) -> frozenset[str]:
+    """The sources, of files or of documents, that collecting leaves out because somebody asked for it.
+
+    Raises:
+        CorruptArtifactError: the record is damaged; going on would bring back what was to be forgotten.
+    """
+    forgotten = set()
+    path = run_dir / FORGOTTEN_NAME
+    for act in read_lines(path):
+        if not {"source", "action"} <= act.keys():
+            raise CorruptArtifactError(f"{path}: a line without source or action ({act}); restore the file")
+        if act["action"] == "forget":
+            forgotten.add(act["source"])
+        else:
+            forgotten.discard(act["source"])
+    return frozenset(forgotten)
+
+
+def _record(run_dir: Path, sources: Sequence[str], *, action: str, because: str) -> list[str]:
+    path = run_dir / FORGOTTEN_NAME
+    with lock(run_dir / f".{FORGOTTEN_NAME}.lock", held=path):
+        forgotten = read_forgotten(run_dir)
+        changed = [
+            source for source in dict.fromkeys(sources) if (source in forgotten) != (action == "forget")
+        ]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        lines = [
+            json.dumps(
+                {"source": source, "time": now, "action": action, "because": because}, ensure_ascii=False
+            )
+            for source in changed
+        ]
+        if lines:
+            before = path.read_text(encoding="utf-8") if path.is_file() else ""
+            atomic_write(path, before + "\n".join(lines) + "\n")
+    return changed
+
+
+def _places_of_run(run: Path) -> Places:
+    """The places that a run's settings name, else those below it."""
+    settings = read_report(run / SETTINGS_NAME).get("data", {}) if (run / SETTINGS_NAME).is_file() else {}
+    corpus, dataset = settings.get("output_dir"), settings.get("dataset_dir")
+    return Places(Path(corpus or run / "corpus"), run, Path(dataset or run / "dataset"))
+
+
+def _split_place(name: str) -> tuple[str, str]:
+    """A name as that of a file and the place in it; the place is empty for a file."""
+    place = _PLACE_IN_FILE.search(name)
+    return (name[: place.start()], place[0]) if place else (name, "")
+
+
+def _is_known(places: Places, source: str) -> bool:
+    file, place = _split_place(source)
+    if _file_line(places, source) is not None:
+        return True
+    if any(line["source"] == source for line in _lines_about(places.corpus / DROPPED_NAME, source)):
+        return True
+    # A document that was kept stands in the corpus alone.
+    return bool(place) and _file_line(places, file) is not None and _is_kept(places, source)
+
+
+def _is_kept(places: Places, source: str) -> bool:
+    return any(line["source"] == source for line in _lines_about(places.corpus / CORPUS_NAME, source))
+
+
+def _file_line(places: Places, source: str) -> dict[str, Any] | None:
+    lines = _lines_about(places.corpus / FILES_NAME, source)
+    return next((line for line in lines if line["source"] == source), None)
+
+
+def _lines_about(path: Path, source: str) -> Iterator[dict[str, Any]]:
+    """The lines that hold the name, wherever in them; a few more than those that are about it."""
+    return _parsed(path, json.dumps(source, ensure_ascii=False)[1:-1].encode("utf-8", "replace"))
+
+
+def _parsed(path: Path, needle: bytes) -> Iterator[dict[str, Any]]:
+    if path.is_file():
+        for line in lines_with(path, needle):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise CorruptArtifactError(f"{path}: a line is not JSON ({error}); collect again") from None
+
+
+def _is_in(source: str, asked: str) -> bool:
+    """Whether a document is the one that was asked for, or is part of the file that was."""
+    return source.startswith(asked) and (
+        source == asked or _PLACE_IN_FILE.fullmatch(source, len(asked)) is not None
+    )
+
+
+def _sources_like(places: Places, file: str) -> Iterator[str]:
+    """Names that end like `file`; what was left out unread stands among what was dropped."""
+    last = file.rpartition("/")[2]
+    for name in (FILES_NAME, DROPPED_NAME):
+        for line in _lines_about(places.corpus / name, last):
+            yield _split_place(line["source"])[0] if name == DROPPED_NAME else line["source"]
+
+
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _ends_alike(source: str, name: str) -> bool:
+    return f"/{source}".endswith(f"/{name}") or f"/{name}".endswith(f"/{source}")
+
+
+def _names_like(places: Places, file: str) -> Iterator[str]:
+    """The names to compare with one that is unknown: without directories where it has none."""
+    lines = (line for name in (FILES_NAME, DROPPED_NAME) for line in read_lines(places.corpus / name))
+    for line in islice(lines, MOST_NAMES):
+        yield line["source"] if "/" in file else line["source"].rpartition("/")[2]

@@ -1,0 +1,248 @@
+"""What `scripts/inspect_data.py` prints: answers as plain text for a terminal. Looks nothing up."""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from data_processing.reports.inspect_corpus import MOST_CASES, Account
+from data_processing.reports.report import REASONS
+from data_processing.reports.shown import by_size, counted, number, one_line, share, size, visible, words
+from data_processing.reports.trace_sentence import Found, Trace
+
+WIDTH = 100
+MOST_LINES = 12
+"""Reasons, sources and the like in a summary; arbitrary: all of it fits on a page."""
+MOST_POWERS = 40
+"""Lengths in a summary: more than there are powers of two up to a trillion characters."""
+
+
+def account_page(account: Account) -> str:
+    """What became of a file or document."""
+    lines = [visible(account.source)]
+    if account.file is None:
+        lines.append("  was left out before anything in it was read")
+    else:
+        lines += _file_lines(account)
+    if account.dropped:
+        lines += ["", "Left out:"]
+        for dropped in account.dropped:
+            lines += _dropped_lines(dropped)
+        if len(account.dropped) == MOST_CASES:
+            lines.append("  … and perhaps more: the list ends here")
+    if account.clusters:
+        lines += ["", "Near duplicates:"]
+        for cluster in account.clusters:
+            lines += _cluster_lines(cluster)
+    return "\n".join(lines)
+
+
+def _file_lines(account: Account) -> list[str]:
+    file = account.file
+    assert file is not None
+    lines = []
+    if file["source"] != account.source:
+        lines.append(f"  a document of {visible(file['source'])}, which has:")
+    left_out = file["documents_in"] - file["kept"]
+    lines.append(
+        f"  {size(file['num_bytes'])}, {counted(file['documents_in'], 'document')}: {number(file['kept'])} in the "
+        f"corpus ({size(file['bytes_kept'])}), {number(left_out)} left out"
+    )
+    lines += [_reason_line(reason, times) for reason, times in by_size(file["dropped"])]
+    if file["source"] != account.source and not account.dropped:
+        lines.append("  this document is in the corpus")
+    return lines
+
+
+def _reason_line(reason: str, times: int) -> str:
+    text = f"    {number(times):>9} {reason}" + (f": {REASONS[reason]}" if reason in REASONS else "")
+    return textwrap.fill(text, WIDTH, subsequent_indent=" " * 14, break_long_words=False)
+
+
+def _dropped_lines(dropped: Mapping[str, Any]) -> list[str]:
+    detail = f": {visible(dropped['detail'])}" if dropped.get("detail") else ""
+    lines = [f"  {visible(dropped['source'])}  {dropped['reason']}{detail}"]
+    if dropped.get("sample"):
+        lines.append(f"      “{one_line(dropped['sample'], WIDTH - 8)}”")
+    return lines
+
+
+def _cluster_lines(cluster: Mapping[str, Any]) -> list[str]:
+    members = cluster["members"]
+    lines = [f"  {counted(len(members), 'document')} are alike; {visible(cluster['kept'])} stands for all"]
+    lines += [
+        f"    {member['similarity']:.3f}  {visible(member['source'])}" for member in members[:MOST_LINES]
+    ]
+    if len(members) > MOST_LINES:
+        lines.append(f"    and {len(members) - MOST_LINES} more")
+    return lines
+
+
+def trace_page(trace: Trace) -> str:
+    """Where a sentence came from."""
+    if trace.num_documents:
+        told = "" if trace.num_documents == len(trace.found) else f"; the first {len(trace.found)} of them"
+        times = (
+            "1 document holds"
+            if trace.num_documents == 1
+            else f"{number(trace.num_documents)} documents hold"
+        )
+        return "\n\n".join([f"{times} it{told}:", *map(_found_lines, trace.found)])
+    if trace.dropped:
+        lines = ["No document of the corpus holds it, but something that was left out does:"]
+        for found in trace.dropped:
+            lines += _dropped_lines(found.record)
+        return "\n".join(lines)
+    return (
+        "No document of the corpus holds it. It may have been taken out or changed by cleaning (recurring lines, "
+        "wrappers, personal data), stand in a document that was left out (of these only the beginning is kept), or "
+        "never have been there. A shorter piece of it may be found."
+    )
+
+
+def _found_lines(found: Found) -> str:
+    record = found.record
+    lines = [
+        f"{visible(record['source'])}",
+        f"  id {record['id']}, line {number(found.line)} of the corpus, character {number(found.start)} of the text",
+    ]
+    if found.split is not None:
+        lines.append(f"  split {found.split}")
+    if found.members:
+        shown = ", ".join(map(visible, found.members[:5]))
+        more = f" and {len(found.members) - 5} more" if len(found.members) > 5 else ""
+        lines.append(f"  nearly the same: {shown}{more}")
+    around = f"{_flat(found.before)}»{_flat(found.sentence)}«{_flat(found.after)}"
+    lines.append(textwrap.indent(textwrap.fill(around, WIDTH - 4), "    "))
+    return "\n".join(lines)
+
+
+def _flat(text: str) -> str:
+    return " ".join(visible(text).split()) if text.isspace() else _keep_ends(text)
+
+
+def _keep_ends(text: str) -> str:
+    """One line, with a space at an end where white space was."""
+    inner = " ".join(visible(text).split())
+    return (" " if text[:1].isspace() else "") + inner + (" " if text[-1:].isspace() else "")
+
+
+def sample_page(reason: str, samples: Sequence[Mapping[str, Any]]) -> str:
+    """Some of the things that were left out for a reason."""
+    lines = [f"{reason}" + (f": {REASONS[reason]}" if reason in REASONS else "")]
+    for dropped in samples:
+        detail = f"  {visible(dropped['detail'])}" if dropped.get("detail") else ""
+        lines += ["", f"{visible(dropped['source'])} ({size(dropped['num_bytes'])}){detail}"]
+        if dropped.get("sample"):
+            lines.append(textwrap.indent(visible(dropped["sample"]), "  | ", lambda _line: True))
+    return "\n".join(lines)
+
+
+def forget_page(changed: Sequence[str], asked: Sequence[str], *, undo: bool) -> str:
+    """What `forget` did and what it did not do."""
+    if not changed:
+        state = "not forgotten" if undo else "forgotten already"
+        return (
+            f"nothing changed: {', '.join(map(visible, asked))} {'is' if len(asked) == 1 else 'are'} {state}"
+        )
+    listed = "\n".join(f"  {visible(source)}" for source in changed)
+    if undo:
+        return f"no longer forgotten, and collected again the next time:\n{listed}"
+    return (
+        f"recorded; left out the next time that the corpus is collected:\n{listed}\n"
+        "This removes neither the raw file, which you may want to delete yourself, nor what was made from it: the "
+        "corpus, the dataset and the cache hold the text until they are made anew, and what models have learned from "
+        "it they go on knowing until they are trained anew without it."
+    )
+
+
+def summary_page(facts: Mapping[str, Any]) -> str:
+    """The data report on one page of text.
+
+    Args:
+        facts: As `data_report.gather_facts` returns them.
+    """
+    collection = facts["collection"]
+    found, kept = collection["documents_in"], collection["kept"]
+    blocks = [
+        [
+            f"documents  {number(found)} = {number(kept)} kept + {number(found - kept)} left out",
+            _byte_line(collection),
+        ],
+        [
+            f"! {textwrap.fill(visible(sentence), WIDTH - 2, subsequent_indent='  ')}"
+            for sentence in facts["notable"]
+        ],
+        _table(
+            "Left out",
+            [(reason, times, share(times, found)) for reason, times in by_size(collection["dropped"])],
+        ),
+        _table(
+            "Sources (documents, kept)",
+            [
+                (name, group["documents_in"], share(group["kept"], group["documents_in"]))
+                for name, group in _by(collection["groups"], "documents_in")
+            ],
+        ),
+        _table(
+            "Languages (documents, share of bytes)",
+            [
+                (name, counts["documents"], share(counts["bytes"], collection["bytes_kept"]))
+                for name, counts in _by(collection["languages"], "bytes")
+            ],
+        ),
+        _table(
+            "Lengths (at least so many characters)",
+            [
+                (number(int(length)), times, share(times, kept))
+                for length, times in collection["lengths"].items()
+            ],
+            most=MOST_POWERS,
+        ),
+        _table(
+            "Taken from kept texts (bytes)",
+            [(words(k), n, size(n)) for k, n in by_size(collection["removed_by"])],
+        ),
+        _duplicate_lines(facts["duplicates"], collection["dropped"]),
+        _split_lines(facts["dataset"]),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _table(title: str, rows: Sequence[tuple[str, int, str]], *, most: int = MOST_LINES) -> list[str]:
+    if not rows:
+        return []
+    shown = [(one_line(name, 40), number(times), note) for name, times, note in rows[:most]]
+    width = max(len(name) for name, _, _ in shown)
+    lines = [title, *(f"  {name:<{width}} {times:>13}  {note:>8}" for name, times, note in shown)]
+    return lines + ([f"  and {len(rows) - most} more"] if len(rows) > most else [])
+
+
+def _byte_line(collection: Mapping[str, Any]) -> str:
+    return (
+        f"bytes      {size(collection['bytes_in'])} = {size(collection['bytes_kept'])} kept + "
+        f"{size(sum(collection['bytes_dropped'].values()))} left out + {size(collection['bytes_removed'])} taken from "
+        f"kept texts + {size(collection['bytes_around'])} around them"
+    )
+
+
+def _duplicate_lines(duplicates: Mapping[str, Any] | None, dropped: Mapping[str, int]) -> list[str]:
+    if duplicates is None:
+        return []
+    copies, near = dropped.get("duplicate", 0), dropped.get("near_duplicate", 0)
+    clusters, documents = duplicates["clusters"], duplicates["documents"]
+    line = f"duplicates {number(copies)} the same, {number(near)} nearly"
+    return [f"{line}; {counted(clusters, 'cluster')} of near ones with {counted(documents, 'document')}"]
+
+
+def _split_lines(dataset: Mapping[str, Any] | None) -> list[str]:
+    if dataset is None:
+        return []
+    return [
+        f"{split:<10} {counted(values['documents'], 'document')}, {counted(values['tokens'], 'token')}, "
+        f"{values['bytes_per_token']:.2f} bytes a token"
+        for split, values in dataset["splits"].items()
+    ]
+
+
+def _by(counts: Mapping[str, Mapping[str, Any]], key: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    return sorted(counts.items(), key=lambda item: (-item[1][key], item[0]))

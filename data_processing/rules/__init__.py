@@ -1,0 +1,1 @@
+"""What is asked of one text, and done to it: quality, language, personal data, boilerplate, blocklists."""

@@ -1,0 +1,1 @@
+"""Where texts come from: directories, object stores, databases, public datasets, the standard library."""

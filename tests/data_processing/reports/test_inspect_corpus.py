@@ -1,0 +1,269 @@
+"""Why a file was left out or kept, samples of a reason, and what is to be forgotten."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.errors import BloomeryError, CorruptArtifactError, DataError
+from core.files import write_json
+from data_processing.reports.inspect_corpus import (
+    FORGOTTEN_NAME,
+    Places,
+    find_places,
+    forget,
+    read_forgotten,
+    resolve_source,
+    sample,
+    undo_forget,
+    why,
+)
+from tests.data_processing.reported_corpus import (
+    BIDI_NAME,
+    CLUSTER,
+    HIDDEN_NAME,
+    PIPE_NAME,
+    SCRIPT_NAME,
+    write_corpus_directory,
+    write_lines,
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    write_corpus_directory(tmp_path / "corpus")
+    return find_places(tmp_path)
+
+
+# --- where things are ---
+
+
+def test_a_run_and_its_corpus_stand_for_the_same_places(tmp_path: Path, places: Places):
+    assert places == Places(tmp_path / "corpus", tmp_path, tmp_path / "dataset")
+    assert find_places(tmp_path / "corpus") == places
+    # The corpus that was named is the one that is meant, whatever the run beside it was told later.
+    write_json(tmp_path / "settings.json", {"data": {"output_dir": "elsewhere"}})
+    assert find_places(tmp_path / "corpus") == places
+
+
+def test_a_corpus_somewhere_else_belongs_to_no_run(tmp_path: Path, places: Places):
+    (tmp_path / "corpus").rename(tmp_path / "texts")
+    assert find_places(tmp_path / "texts") == Places(tmp_path / "texts")
+
+
+def test_the_places_that_a_runs_settings_name_are_taken(tmp_path: Path, places: Places):
+    run = tmp_path / "run"
+    run.mkdir()
+    write_json(
+        run / "settings.json",
+        {"data": {"output_dir": str(tmp_path / "corpus"), "dataset_dir": str(tmp_path / "d")}},
+    )
+    assert find_places(run) == Places(tmp_path / "corpus", run, tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "expected the directory of a run or of a corpus .*, found nothing"),
+        (lambda path: path.mkdir(), "found an empty directory"),
+        (lambda path: path.write_text(""), "found a file"),
+        (lambda path: (path / "x").mkdir(parents=True), "found x"),
+        (
+            lambda path: (path.mkdir(), write_json(path / "settings.json", {"data": {}})),
+            r"no corpus was collected there yet; run the line first",
+        ),
+    ],
+)
+def test_a_directory_without_a_corpus_is_named(tmp_path: Path, make: Callable[[Path], object], message: str):
+    make(tmp_path / "run")
+    with pytest.raises(DataError, match=message):
+        find_places(tmp_path / "run")
+
+
+# --- why ---
+
+
+def test_a_file_of_records_tells_what_became_of_each(places: Places):
+    account = why(places, "records.jsonl")
+    assert account.source == "records.jsonl"
+    assert account.file is not None and account.file["dropped"] == {"too_short": 2}
+    assert [dropped["source"] for dropped in account.dropped] == ["records.jsonl:1", "records.jsonl:2"]
+    assert account.clusters == []
+
+
+def test_a_document_of_it_tells_of_itself(places: Places):
+    account = why(places, "records.jsonl:2")
+    assert [dropped["detail"] for dropped in account.dropped] == ["3 characters, fewer than 50"]
+    assert account.file is not None and account.file["source"] == "records.jsonl"
+    assert why(places, "records.jsonl:3").dropped == []
+
+
+def test_a_file_that_was_left_out_unread_is_known(places: Places):
+    account = why(places, HIDDEN_NAME)
+    assert account.file is None
+    assert [dropped["reason"] for dropped in account.dropped] == ["hidden"]
+
+
+def test_the_cluster_of_a_file_is_told(places: Places):
+    assert [cluster["cluster"] for cluster in why(places, "books/iron-again.txt").clusters] == [CLUSTER]
+
+
+def test_a_name_is_not_taken_for_the_beginning_of_another(places: Places):
+    assert [d["source"] for d in why(places, "books/iron.txt").dropped] == []
+    lines = [
+        {"source": f"a.txt{rest}", "reason": "empty"}
+        for rest in (".bak", ":7", "[0]", "#part=2", "!b.txt", "x:1")
+    ]
+    write_lines(places.corpus / "dropped.jsonl", lines)
+    write_lines(places.corpus / "files.jsonl", [{**why(places, SCRIPT_NAME).file, "source": "a.txt"}])  # type: ignore[dict-item]
+    assert [d["source"] for d in why(places, "a.txt").dropped] == [
+        "a.txt:7",
+        "a.txt[0]",
+        "a.txt#part=2",
+        "a.txt!b.txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        (SCRIPT_NAME, SCRIPT_NAME),
+        (f"./{SCRIPT_NAME}", SCRIPT_NAME),
+        (BIDI_NAME, BIDI_NAME),
+        (PIPE_NAME, PIPE_NAME),
+        ("iron.txt", "books/iron.txt"),
+        ("/data/raw/books/iron.txt", "books/iron.txt"),
+        ("/data/raw/records.jsonl:3", "records.jsonl:3"),
+        ("only.txt", "lost/only.txt"),
+    ],
+)
+def test_a_path_that_ends_like_one_file_alone_is_understood(places: Places, name: str, source: str):
+    assert resolve_source(places, name) == source
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "iron.text",
+            r"iron\.text: no file of .* is called so; did you mean 'iron\.txt'\?; names are relative",
+        ),
+        ("books/irn.txt", r"did you mean 'books/iron\.txt'\?"),
+        ("on.txt", r"no file of .* is called so; names that hold it: books/iron\.txt; names are"),
+        ("records.jsonl:9", r"records\.jsonl has no document :9; leave out the place"),
+        ("", "the name of the file is empty"),
+        ("/", "the name of the file is empty"),
+        ("books/", r"books: no file of .* is called so; names that hold it: books/"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(places: Places, name: str, message: str):
+    with pytest.raises(DataError, match=message):
+        why(places, name)
+
+
+def test_a_name_of_several_files_is_refused(places: Places):
+    file = why(places, SCRIPT_NAME).file
+    assert file is not None
+    write_lines(places.corpus / "files.jsonl", [{**file, "source": f"{part}/a.txt"} for part in "pq"])
+    with pytest.raises(DataError, match=r"a\.txt: 2 files are called so \(p/a\.txt, q/a\.txt\); name one"):
+        why(places, "a.txt")
+
+
+def test_a_corpus_without_lists_beside_it_is_refused(places: Places):
+    (places.corpus / "files.jsonl").unlink()
+    with pytest.raises(DataError, match=r"holds no files\.jsonl; it was collected by an earlier version"):
+        why(places, "a.txt")
+
+
+def test_a_damaged_list_is_named(places: Places):
+    (places.corpus / "files.jsonl").write_text('{"source": "books/iron.txt"\n')
+    with pytest.raises(CorruptArtifactError, match=r"files\.jsonl: a line is not JSON"):
+        why(places, "books/iron.txt")
+
+
+# --- samples ---
+
+
+def test_samples_of_a_reason_are_the_same_every_time_and_from_all_over(places: Places):
+    report = json.loads((places.corpus / "collection_report.json").read_text())
+    write_json(
+        places.corpus / "collection_report.json", {**report, "dropped": {"too_short": 1000, "empty": 10}}
+    )
+    write_lines(
+        places.corpus / "dropped.jsonl",
+        [
+            # A text may talk of another reason.
+            {
+                "source": f"{n}.txt",
+                "reason": "empty" if n % 100 == 0 else "too_short",
+                "sample": '"too_short" "empty"',
+            }
+            for n in range(1000)
+        ],
+    )
+    chosen = sample(places, "too_short", 8)
+    assert sample(places, "too_short", 8) == chosen
+    assert {one["reason"] for one in chosen} == {"too_short"}
+    numbers = [int(one["source"].removesuffix(".txt")) for one in chosen]
+    assert numbers == sorted(numbers) and numbers[0] < 500 < numbers[-1]
+    assert len(sample(places, "empty", 50)) == 10
+
+
+def test_a_reason_that_left_nothing_out_is_answered_with_those_that_did(places: Places):
+    with pytest.raises(
+        DataError, match=r"too_shrt: nothing .* did you mean 'too_short'\? \(reasons: empty, hidden"
+    ):
+        sample(places, "too_shrt", 3)
+
+
+# --- forgetting ---
+
+
+def test_what_is_forgotten_is_recorded_with_time_and_reason(tmp_path: Path):
+    assert read_forgotten(tmp_path) == frozenset()
+    assert forget(tmp_path, ["a.txt", BIDI_NAME, "a.txt"], "asked by its author") == ["a.txt", BIDI_NAME]
+    assert read_forgotten(tmp_path) == {"a.txt", BIDI_NAME}
+    first, _ = map(json.loads, (tmp_path / FORGOTTEN_NAME).read_text(encoding="utf-8").splitlines())
+    assert first["source"] == "a.txt" and first["because"] == "asked by its author"
+    assert first["time"].endswith("+00:00")
+
+
+def test_forgetting_again_changes_nothing_and_undoing_takes_it_back(tmp_path: Path):
+    forget(tmp_path, ["a.txt", "b.txt"], "because")
+    before = (tmp_path / FORGOTTEN_NAME).read_bytes()
+    assert forget(tmp_path, ["a.txt"], "again") == []
+    assert (tmp_path / FORGOTTEN_NAME).read_bytes() == before
+    assert undo_forget(tmp_path, ["a.txt"]) == ["a.txt"]
+    assert read_forgotten(tmp_path) == {"b.txt"}
+    assert forget(tmp_path, ["a.txt"], "after all") == ["a.txt"]
+    assert read_forgotten(tmp_path) == {"a.txt", "b.txt"}
+    assert (tmp_path / FORGOTTEN_NAME).read_bytes().startswith(before)  # the record is never rewritten
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (lambda run: forget(run, ["a.txt"], " "), DataError, "because: empty; say why"),
+        (
+            lambda run: undo_forget(run, ["b.txt"]),
+            DataError,
+            r"b\.txt: is not forgotten.* \(forgotten: a\.txt\)",
+        ),
+    ],
+)
+def test_mistakes_in_forgetting_are_named(
+    tmp_path: Path, act: Callable[[Path], object], error: type[BloomeryError], message: str
+):
+    forget(tmp_path, ["a.txt"], "because")
+    with pytest.raises(error, match=message):
+        act(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ['{"source": "a.txt"', '{"source": "a.txt"}', "[]"])
+def test_a_damaged_record_stops_instead_of_bringing_back_what_was_forgotten(tmp_path: Path, damage: str):
+    forget(tmp_path, ["a.txt"], "because")
+    with (tmp_path / FORGOTTEN_NAME).open("a") as file:
+        file.write(damage + "\n")
+    with pytest.raises(CorruptArtifactError, match=FORGOTTEN_NAME):
+        read_forgotten(tmp_path)

@@ -1,0 +1,244 @@
+"""Finding raw files, and noticing that they changed."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import DataError
+from data_processing.document import Dropped
+from data_processing.sources import file_digests, raw_files
+from data_processing.sources.raw_files import (
+    RawFile,
+    SkippedDirectory,
+    find_files,
+    fingerprint_changes,
+    named_files,
+    source_fingerprint,
+    source_name,
+)
+
+
+def outcome(root: Path, **options: Any) -> dict[str, str]:
+    """Source -> `read`, `directory <reason>` or the reason."""
+    result = {}
+    for item in find_files(root, **options):
+        if isinstance(item, RawFile):
+            result[item.source] = "read"
+        elif isinstance(item, SkippedDirectory):
+            result[item.source] = f"directory {item.reason}"
+        else:
+            result[item.source] = item.reason
+    return result
+
+
+def write(path: Path, text: str = "text") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_files_come_sorted_by_path_whatever_the_order_of_creation(tmp_path: Path):
+    names = ["b/z.txt", "a.txt", "b.txt", "a/c.txt", "B.txt", "a/b/c.txt", "é.txt", "a-b.txt"]
+    for name in reversed(names):
+        write(tmp_path / name)
+    found = [item.source for item in find_files(tmp_path)]
+    assert found == sorted(names, key=lambda name: [part.encode() for part in name.split("/")])
+
+
+def test_everything_that_is_no_raw_file_is_named_with_its_reason(tmp_path: Path):
+    write(tmp_path / "a.TXT")
+    write(tmp_path / "b.pdf")
+    write(tmp_path / "Makefile")
+    write(tmp_path / "empty.txt", "")
+    write(tmp_path / ".hidden.txt")
+    write(tmp_path / ".git" / "x.txt")
+    write(tmp_path / "deep" / "node_modules" / "x.md")
+    write(tmp_path / "__pycache__" / "x.txt")
+    assert outcome(tmp_path) == {
+        "a.TXT": "read",
+        "b.pdf": "read",
+        "Makefile": "read",
+        "empty.txt": "empty",
+        ".hidden.txt": "hidden",
+        ".git": "directory hidden",
+        "deep/node_modules": "directory excluded",
+        "__pycache__": "directory excluded",
+    }
+
+
+def test_without_recursion_directories_are_named_and_not_entered(tmp_path: Path):
+    write(tmp_path / "a.txt")
+    write(tmp_path / "sub" / "b.txt")
+    assert outcome(tmp_path, recursive=False) == {"a.txt": "read", "sub": "directory not_recursive"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes in the file system")
+def test_pipes_and_sockets_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    os.mkfifo(tmp_path / "pipe.txt")
+    monkeypatch.chdir(tmp_path)  # the name of a socket may have about 100 bytes
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.txt")
+        assert outcome(tmp_path) == {"pipe.txt": "not_a_file", "socket.txt": "not_a_file"}
+    [dropped] = named_files(["pipe.txt"])
+    assert isinstance(dropped, Dropped)
+    assert dropped.detail == "is a pipe"
+
+
+def test_links_are_followed_only_to_files_inside(tmp_path: Path):
+    outside = write(tmp_path / "outside" / "secret.txt")
+    root = tmp_path / "root"
+    write(root / "data" / "a.txt")
+    (root / "inside.txt").symlink_to("data/a.txt")
+    (root / "outside.txt").symlink_to(outside)
+    (root / "up.txt").symlink_to("../outside/secret.txt")
+    (root / "device.txt").symlink_to("/dev/zero")
+    (root / "gone.txt").symlink_to("nowhere")
+    (root / "self.txt").symlink_to("self.txt")
+    (root / "data" / "loop").symlink_to("..")
+    (root / "elsewhere").symlink_to(outside.parent)
+    assert outcome(root) == {
+        "data/a.txt": "read",
+        "data/loop": "directory symlink",
+        "device.txt": "link_outside",
+        "elsewhere": "directory symlink",
+        "gone.txt": "broken_link",
+        "inside.txt": "read",
+        "outside.txt": "link_outside",
+        "self.txt": "broken_link",
+        "up.txt": "link_outside",
+    }
+
+
+def test_the_directory_itself_may_be_a_link(tmp_path: Path):
+    write(tmp_path / "real" / "a.txt")
+    (tmp_path / "link").symlink_to("real")
+    assert outcome(tmp_path / "link") == {"a.txt": "read"}
+
+
+def test_a_named_link_is_followed_wherever_it_leads(tmp_path: Path):
+    target = write(tmp_path / "elsewhere" / "a.txt")
+    link = tmp_path / "link.txt"
+    link.symlink_to(target)
+    [file] = named_files([link])
+    assert isinstance(file, RawFile)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows names are Unicode")
+def test_names_that_are_not_utf8_or_hold_newlines_are_escaped_and_stay_distinct(tmp_path: Path):
+    names = [
+        b"\xff.txt",
+        b"\\xff.txt",
+        b"a\nb.txt",
+        b"a\\nb.txt",
+        b"\x1b[31m.txt",
+        b"..txt"[:1] + b"a..txt",
+        b"x" * 251 + b".txt",
+    ]
+    for name in names:
+        write(tmp_path / os.fsdecode(name))
+    sources = [item.source for item in find_files(tmp_path)]
+    assert len(set(sources)) == len(names)
+    for source in sources:
+        source.encode("utf-8")
+        assert source.isprintable()
+    assert source_name(Path(os.fsdecode(b"/d/\xff\n.txt")), root=Path("/d")) == "\\xff\\n.txt"
+
+
+def test_a_directory_that_cannot_be_listed_is_named_and_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path / "closed" / "a.txt")
+    write(tmp_path / "open" / "b.txt")
+    real = raw_files._sorted_entries
+
+    def refuse(directory: Path) -> list["os.DirEntry[str]"]:
+        if directory.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(directory)
+
+    monkeypatch.setattr(raw_files, "_sorted_entries", refuse)
+    assert outcome(tmp_path) == {"closed": "directory unreadable", "open/b.txt": "read"}
+    monkeypatch.setattr(
+        raw_files, "_sorted_entries", lambda directory: (_ for _ in ()).throw(PermissionError(13, "no"))
+    )
+    with pytest.raises(DataError, match="cannot be listed"):
+        list(find_files(tmp_path))
+
+
+def test_ignored_files_and_what_is_about_to_become_them_are_passed_over(tmp_path: Path):
+    write(tmp_path / "a.txt")
+    write(tmp_path / "own.txt")
+    write(tmp_path / ".own.txt.tmp-0123")
+    found = [item.source for item in find_files(tmp_path, ignore=[tmp_path.resolve() / "own.txt"])]
+    assert found == ["a.txt"]
+
+
+def test_a_missing_directory_or_a_file_in_its_place_says_what_to_do(tmp_path: Path):
+    with pytest.raises(DataError, match=r"no such directory .*data\.raw_dir"):
+        list(find_files(tmp_path / "missing"))
+    with pytest.raises(DataError, match=r"is a file, expected a directory; set data\.raw_dir"):
+        list(find_files(write(tmp_path / "a.txt")))
+
+
+def test_named_files_that_are_missing_or_directories_are_refused_before_anything_is_read(tmp_path: Path):
+    existing = write(tmp_path / "a.txt")
+    with pytest.raises(DataError, match=r"missing\.txt: no such file"):
+        named_files([existing, tmp_path / "missing.txt"])
+    with pytest.raises(DataError, match="is a directory, expected a file; use collect_from_directory"):
+        named_files([existing, tmp_path])
+
+
+def test_the_fingerprint_changes_with_content_names_and_files_and_with_nothing_else(tmp_path: Path):
+    root = tmp_path / "raw"
+    write(root / "a.txt", "one")
+    write(root / "sub" / "b.md", "two")
+    first = source_fingerprint(root)
+    assert (first["num_files"], first["num_bytes"]) == (2, 6)
+    assert list(first["files"]) == ["a.txt", "sub/b.md"]
+
+    os.utime(root / "a.txt", (0, 0))
+    (root / "a.txt").chmod(stat.S_IRUSR | stat.S_IWUSR)
+    moved = root.rename(tmp_path / "elsewhere")
+    assert source_fingerprint(moved) == first
+
+    write(moved / "c.unknown", "may be read all the same")
+    assert source_fingerprint(moved)["num_files"] == 3
+    (moved / "c.unknown").unlink()
+
+    write(moved / "a.txt", "eno")
+    (moved / "sub" / "b.md").rename(moved / "sub" / "c.md")
+    second = source_fingerprint(moved)
+    assert second["sha256"] != first["sha256"]
+    assert fingerprint_changes(first, second) == {
+        "added": ["sub/c.md"],
+        "removed": ["sub/b.md"],
+        "changed": ["a.txt"],
+    }
+    assert source_fingerprint(moved, recursive=False)["num_files"] == 1
+
+
+def test_the_fingerprint_of_named_files_and_of_very_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = [write(tmp_path / f"{n}.txt", str(n)) for n in range(3)]
+    named = source_fingerprint(files)
+    assert named["num_files"] == 3
+    monkeypatch.setattr(raw_files, "MAX_NAMED_FILES", 2)
+    many = source_fingerprint(files)
+    assert many == {**named, "files": None}
+    assert fingerprint_changes(named, many) == {"added": [], "removed": [], "changed": []}
+
+
+def test_a_file_that_cannot_be_read_is_part_of_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(tmp_path / "a.txt")
+    readable = source_fingerprint(tmp_path)
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(file_digests, "sha256_file", refuse)
+    assert fingerprint_changes(readable, source_fingerprint(tmp_path))["changed"] == ["a.txt"]

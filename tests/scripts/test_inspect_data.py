@@ -1,0 +1,169 @@
+"""scripts/inspect_data.py: its functions called here, and as a process as users start it."""
+
+import importlib.util
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from core.errors import CorruptArtifactError, DataError, UsageError
+from data_processing.reports.inspect_corpus import read_forgotten
+from tests.data_processing.reported_corpus import (
+    HIDDEN_NAME,
+    PIPE_NAME,
+    SENTENCE,
+    write_corpus_directory,
+    write_dataset_report,
+)
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "inspect_data.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("inspect_data_script", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+INSPECT = load()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The script sets up logging for the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    write_corpus_directory(tmp_path / "run" / "corpus")
+    return tmp_path / "run"
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert INSPECT.main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_summary_is_one_page_and_adds_up(run: Path, capsys: pytest.CaptureFixture[str]):
+    write_dataset_report(run / "dataset")
+    page = answer(capsys, run, "summary")
+    assert "documents  10 = 5 kept + 5 left out" in page
+    assert "train      3 documents, 100 tokens, 3.00 bytes a token" in page
+    assert "! 20.0 % of the documents were left out as too_short" in page
+    assert "duplicates 0 the same, 0 nearly; 1 cluster of near ones with 2 documents" in page
+    assert all(len(line) <= 100 for line in page.splitlines())
+    assert answer(capsys, run / "corpus", "summary") == page
+
+
+def test_why_tells_the_reasons_with_what_they_mean(run: Path, capsys: pytest.CaptureFixture[str]):
+    page = answer(capsys, run, "why", "records.jsonl")
+    assert "2 too_short: fewer characters than data.min_text_length" in page
+    assert "records.jsonl:1  too_short: 2 characters, fewer than 50\n      “hi”" in page
+    assert "1 in the corpus" in page
+    assert "this document is in the corpus" in answer(capsys, run, "why", "records.jsonl:3")
+    page = answer(capsys, run, "why", HIDDEN_NAME)
+    assert page.startswith("books/.[U+202E]nedih\n  was left out before anything in it was read")
+    page = answer(capsys, run, "why", "iron-again.txt")
+    assert (
+        "2 documents are alike; books/iron.txt stands for all" in page
+        and "0.910  books/iron-again.txt" in page
+    )
+
+
+def test_trace_shows_the_sentence_where_it_stands(run: Path, capsys: pytest.CaptureFixture[str]):
+    write_dataset_report(run / "dataset")
+    page = answer(capsys, run, "trace", SENTENCE)
+    assert page.startswith("2 documents hold it:\n\nbooks/iron.txt\n  id ")
+    assert "»“Iron,” said the smith — ‘the best there is’ — was hot.«" in " ".join(page.split())
+    assert "nearly the same: books/iron-again.txt" in page and "  split " in page
+    page = answer(capsys, run, "trace", 'A "sample" & with <lines>')
+    assert page.startswith("No document of the corpus holds it, but something that was left out does:")
+    assert "house_rule: shouts" in page
+    assert "never have been there" in answer(capsys, run, "trace", "Nobody wrote this.")
+
+
+def test_samples_are_shown_as_they_are_but_harmless(run: Path, capsys: pytest.CaptureFixture[str]):
+    page = answer(capsys, run, "sample", "house_rule")
+    assert page.splitlines() == [
+        "house_rule",
+        "",
+        f"{PIPE_NAME} (90 B)  shouts",
+        "  | A “sample” &",
+        "  | with <lines> and [U+202E] marks",
+    ]
+    assert answer(capsys, run, "sample", "too_short", "-n", 1).count(" B)") == 1
+
+
+def test_forget_records_and_says_what_it_does_not_do(run: Path, capsys: pytest.CaptureFixture[str]):
+    page = answer(capsys, run, "forget", "iron.txt", "records.jsonl:3", "--because", "asked by its author")
+    assert page.startswith(
+        "recorded; left out the next time that the corpus is collected:\n  books/iron.txt\n"
+    )
+    assert "removes neither the raw file" in page and "models have learned" in page and "--plan" in page
+    assert read_forgotten(run) == {"books/iron.txt", "records.jsonl:3"}
+    page = answer(capsys, run, "forget", "iron.txt", "--because", "again")
+    assert page.startswith("nothing changed: books/iron.txt is forgotten already")
+    page = answer(capsys, run, "forget", "--undo", "books/iron.txt")
+    assert page == "no longer forgotten, and collected again the next time:\n  books/iron.txt\n"
+    assert read_forgotten(run) == {"records.jsonl:3"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "reason"),
+    [
+        ([], UsageError, "the following arguments are required: COMMAND"),
+        (["wy", "a"], UsageError, "invalid choice: 'wy'"),
+        (["why"], UsageError, "the following arguments are required: FILE"),
+        (["why", "irn.txt"], DataError, "did you mean 'iron.txt'"),
+        (["sample", "too_shrt"], DataError, "did you mean 'too_short'"),
+        (["sample", "too_short", "-n", "0"], UsageError, "--number 0: expected 1 or more"),
+        (["sample", "too_short", "--num", "3"], UsageError, "unrecognized arguments: --num 3"),
+        (["trace", "”"], DataError, "nothing to look for"),
+        (["forget", "iron.txt"], UsageError, "forget needs --because TEXT"),
+        (["forget", "iron.txt", "--because", ""], DataError, "because: empty"),
+        (["forget", "irn.txt", "--because", "x"], DataError, "did you mean 'iron.txt'"),
+        (["forget", "--undo", "iron.txt"], DataError, "iron.txt: is not forgotten"),
+        (["forget", "--undo", "iron.txt", "--because", "x"], UsageError, "exclude each other"),
+    ],
+    ids=str,
+)
+def test_a_mistake_on_the_command_line_is_named(
+    run: Path, arguments: list[str], error: type[Exception], reason: str
+):
+    with pytest.raises(error, match=reason):
+        INSPECT.main([str(run), *arguments])
+    assert read_forgotten(run) == frozenset()
+
+
+def test_a_corpus_of_no_run_cannot_forget(run: Path):
+    (run / "corpus").rename(run / "texts")
+    with pytest.raises(UsageError, match="is the corpus of no run; name the run"):
+        INSPECT.main([str(run / "texts"), "forget", "iron.txt", "--because", "x"])
+
+
+def test_a_damaged_list_is_named(run: Path):
+    (run / "corpus" / "duplicates.jsonl").write_text("{\n")
+    with pytest.raises(CorruptArtifactError, match=r"duplicates\.jsonl:1: not JSON"):
+        INSPECT.main([str(run), "summary"])
+
+
+@pytest.mark.slow
+def test_an_error_is_one_line_with_its_exit_code_and_torch_is_not_loaded(run: Path):
+    command = [sys.executable, "-X", "importtime", str(SCRIPT), str(run), "why", "nobody.txt"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, encoding="utf-8")
+    assert result.returncode == DataError.exit_code == 65
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("import time:")]
+    assert len(lines) == 1 and lines[0].startswith("error[E020]: nobody.txt: no file of ")
+    for heavy in ("torch", "pyarrow", "datasets", "numpy"):
+        assert f"| {heavy}\n" not in result.stderr
+    assert result.stdout == ""
