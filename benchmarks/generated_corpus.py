@@ -10,7 +10,6 @@ from pydoc_data.topics import topics
 import numpy as np
 
 MEAN_SENTENCE_WORDS = 16
-MEAN_DOCUMENT_BYTES = 6_000
 DOCUMENTS_A_DIRECTORY = 1_000
 SHARE_COPIES = 0.02
 SHARE_EDITIONS = 0.03
@@ -38,7 +37,8 @@ def vocabulary() -> tuple["np.ndarray", "np.ndarray"]:
 class Generator:
     """Documents one after the other; the same seed gives the same ones."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, mean_bytes: int = 6_000) -> None:
+        self._mean_bytes = mean_bytes
         self._words, counts = vocabulary()
         self._cumulative = np.cumsum(counts) / counts.sum()
         self._random = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ class Generator:
         return text
 
     def _fresh(self) -> str:
-        size = max(300, int(self._random.exponential(MEAN_DOCUMENT_BYTES)))
+        size = max(300, int(self._random.exponential(self._mean_bytes)))
         words = self._drawn(size // 6)
         sentences, place = [], 0
         while place < len(words):
@@ -81,9 +81,9 @@ class Generator:
         return self._words[np.searchsorted(self._cumulative, self._random.random(number))]
 
 
-def write_corpus(directory: Path, num_bytes: int, *, seed: int = 1) -> int:
+def write_corpus(directory: Path, num_bytes: int, *, seed: int = 1, mean_bytes: int = 6_000) -> int:
     """Write text files of about `num_bytes` together, in directories of a thousand, and return how many."""
-    generator = Generator(seed)
+    generator = Generator(seed, mean_bytes)
     written = number = 0
     while written < num_bytes:
         parent = directory / f"{number // DOCUMENTS_A_DIRECTORY:05}"
@@ -99,5 +99,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--megabytes", type=float, default=100)
+    parser.add_argument("--document-bytes", type=int, default=6_000, help="mean size of a document")
     flags = parser.parse_args()
-    print(write_corpus(flags.directory, int(flags.megabytes * 1e6)), "files")
+    number = write_corpus(flags.directory, int(flags.megabytes * 1e6), mean_bytes=flags.document_bytes)
+    print(number, "files")

@@ -10,6 +10,7 @@ from core.data_config import DataConfig
 from core.errors import DataError
 from core.files import sha256_file, write_json
 from core.progress import progress
+from core.workers import Mapper
 from data_processing.collecting.assemble_part import AssembleTask
 from data_processing.collecting.collection import (
     FingerprintedFile,
@@ -198,7 +199,8 @@ class DataCollector:
             )
             for part in names
         ]
-        return self._collect(found, parts, place=place)
+        with open_engine(self.config) as mapper:
+            return self._collect(found, parts, mapper, place=place)
 
     def collect_from_api(self, **kwargs: Any) -> Path:
         """Add what a service returns: for subclasses to define, see the example of the class.
@@ -257,25 +259,26 @@ class DataCollector:
             ]
         with open_engine(self.config) as mapper:
             parts = read_files(files, self._read_settings, self._store, mapper)
-        return self._collect(things, parts, place=place)
+            return self._collect(things, parts, mapper, place=place)
 
-    def _collect(self, found: "_FoundThings", new_parts: Sequence[str], *, place: str) -> Path:
+    def _collect(
+        self, found: "_FoundThings", new_parts: Sequence[str], mapper: Mapper[Any, Any], *, place: str
+    ) -> Path:
         """Judge everything that was read so far, and write the corpus anew."""
         config = self.config
         parts = (*self._parts, *new_parts)
         things = self._found.followed_by(found)
         ledger = things.ledger()
         memory_bytes = config.memory_bytes // 4
-        with open_engine(config) as mapper:
-            judged = judge_parts(
-                parts,
-                JudgeSettings.of(config, self.cleaner, files=_named_files(config)),
-                config.boilerplate,
-                self._store,
-                mapper,
-                forgotten=self.forgotten,
-                memory_bytes=memory_bytes,
-            )
+        judged = judge_parts(
+            parts,
+            JudgeSettings.of(config, self.cleaner, files=_named_files(config)),
+            config.boilerplate,
+            self._store,
+            mapper,
+            forgotten=self.forgotten,
+            memory_bytes=memory_bytes,
+        )
         duplicates = find_duplicates(
             self._store,
             judged,
@@ -299,15 +302,14 @@ class DataCollector:
         try:
             if not new_parts and not found.dropped:
                 raise EmptyCorpusError
-            with open_engine(config) as mapper:
-                write_corpus(
-                    self._store,
-                    assemble_parts(tasks, self._store, mapper),
-                    ledger,
-                    things.dropped,
-                    self.output_dir,
-                    num_stretches=len(tasks),
-                )
+            write_corpus(
+                self._store,
+                assemble_parts(tasks, self._store, mapper),
+                ledger,
+                things.dropped,
+                self.output_dir,
+                num_stretches=len(tasks),
+            )
         except EmptyCorpusError:
             write_json(self.report_path, self._report(ledger, {}))
             raise DataError(_nothing_kept(place, ledger, found)) from None
