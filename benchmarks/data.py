@@ -265,7 +265,7 @@ def main() -> None:
     results: dict[str, Any] = {"gigabytes": flags.gigabytes, "cores": os.cpu_count()}
     try:
         raw = work / "raw"
-        num_files = write_corpus(raw, int(flags.gigabytes * 1e9))
+        num_files = write_corpus(raw, int(flags.gigabytes * 1e9), mean_bytes=flags.document_bytes)
         num_bytes = sum(path.stat().st_size for path in raw.rglob("*.txt"))
         print(f"{num_files:,} files, {num_bytes / 1e6:,.0f} MB, {os.cpu_count()} cores", flush=True)
         for name in wanted:

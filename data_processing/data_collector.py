@@ -1,14 +1,15 @@
 """From files, texts and records to one corpus file and the account of it. Knows no single format and no rule."""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.data_config import DataConfig
-from core.errors import DataError
-from core.files import sha256_file, write_json
+from core.data_config import DataConfig, ReadingConfig
+from core.errors import ConfigError, DataError
+from core.files import lock, sha256_file, write_json
 from core.progress import progress
 from core.workers import Mapper
 from data_processing.collecting.assemble_part import AssembleTask
@@ -31,7 +32,7 @@ from data_processing.collecting.judge_shard import JudgeSettings
 from data_processing.collecting.read_shard import ReadSettings, spool
 from data_processing.document import Document, Dropped
 from data_processing.formats.raw_input import Reading
-from data_processing.formats.readers import READERS
+from data_processing.formats.readers import READERS, refuse_if_strict
 from data_processing.formats.text_lines import split_points
 from data_processing.reports.corpus_files import CORPUS_FILES, CORPUS_NAME, DUPLICATES_NAME, REPORT_NAME
 from data_processing.reports.report import Ledger
@@ -189,6 +190,10 @@ class DataCollector:
             DataError: metadata of a document is not JSON, or nothing is kept.
             DiskError: the corpus cannot be written.
         """
+        with self._alone():
+            return self._collect_documents_alone(items, place)
+
+    def _collect_documents_alone(self, items: Iterable[Item], place: str) -> Path:
         found = _FoundThings()
         parts = [
             part
@@ -214,6 +219,15 @@ class DataCollector:
             "example"
         )
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others out: what they do not use they would delete."""
+        if self.config.cache_dir is not None or is_url(self.cache_dir):
+            yield  # nothing is deleted there
+            return
+        with lock(Path(self.cache_dir, ".lock"), held=self.output_dir):
+            yield
+
     @property
     def _store(self) -> ShardStore:
         return ShardStore(f"{self.cache_dir.rstrip('/')}/shards")
@@ -231,6 +245,11 @@ class DataCollector:
     def _find(self, place: str | Path, *, recursive: bool) -> Iterator[Found]:
         config = self.config
         if is_url(place):
+            if config.respect_gitignore:
+                raise ConfigError(
+                    f"data.respect_gitignore has no effect behind an address ({place}); set it to false, and "
+                    "data.exclude to what is to be left out"
+                )
             return find_remote_files(
                 str(place), recursive=recursive, include=config.include, exclude=config.exclude
             )
@@ -246,13 +265,19 @@ class DataCollector:
         )
 
     def _collect_files(self, found: Iterable[Found], *, place: str) -> Path:
+        with self._alone():
+            return self._collect_files_alone(found, place)
+
+    def _collect_files_alone(self, found: Iterable[Found], place: str) -> Path:
         things = _FoundThings()
         database = None if is_url(self.cache_dir) else Path(self.cache_dir, DIGESTS_NAME)
         with FileDigests(database) as digests:
             files = [
                 FingerprintedFile(part, digest)
                 for file in progress(
-                    things.files_of(found, self.forgotten), description="looking at files", unit="files"
+                    things.files_of(found, self.forgotten, self.config.reading),
+                    description="looking at files",
+                    unit="files",
                 )
                 for digest in [_digest(file, digests)]
                 for part in _ranges(file)
@@ -356,10 +381,13 @@ class _FoundThings:
         self.dropped = list(dropped)
         self.directories = list(directories)
 
-    def files_of(self, found: Iterable[Found], forgotten: frozenset[str]) -> Iterator[RawFile | RemoteFile]:
+    def files_of(
+        self, found: Iterable[Found], forgotten: frozenset[str], limits: ReadingConfig
+    ) -> Iterator[RawFile | RemoteFile]:
         """The files among `found`; the rest is kept here."""
         for thing in found:
             if isinstance(thing, Dropped):
+                refuse_if_strict(thing, limits)
                 self.dropped.append(thing)
             elif isinstance(thing, SkippedDirectory):
                 self.directories.append(thing)

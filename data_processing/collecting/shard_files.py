@@ -199,8 +199,9 @@ def write_packed(store: ShardStore, name: str, data: bytes) -> None:
 def read_packed(store: ShardStore, name: str) -> Iterator[bytes]:
     """What `write_packed` wrote, piece by piece."""
     with store.open(name) as file:
-        if not file.peek(1):  # type: ignore[attr-defined]
+        if not file.read(1):
             return
+        file.seek(0)
         with pa.CompressedInputStream(file, "zstd") as stream:
             while piece := stream.read(PIECE_BYTES):
                 yield piece

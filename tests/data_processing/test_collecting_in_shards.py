@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.data_config import DataConfig
+from core.errors import ConfigError, LockedError
+from data_processing import data_collector
 from data_processing.collecting import shard_plan
 from data_processing.data_collector import DataCollector
 from data_processing.document import Document
@@ -277,3 +280,56 @@ def test_handed_in_documents_and_files_make_one_corpus(raw: Path, tmp_path: Path
         sources = [json.loads(line)["source"] for line in path.read_text().splitlines()]
         assert sources[:40] == [document.source for document in documents]
         assert collector.ledger.documents_in == 190
+
+
+def test_a_large_file_of_records_is_read_in_ranges_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = [json.dumps({"text": text}) for text in make_documents(80, seed=61)]
+    (raw / "records.jsonl").write_text("\n".join([*lines[:40], "", "{", *lines[40:]]) + "\n\n")
+    whole = collect(raw, tmp_path / "whole")
+    monkeypatch.setattr(data_collector, "RANGE_BYTES", 5_000)
+    monkeypatch.setattr(shard_plan, "MEAN_BYTES", 1)
+    ranges = collect(raw, tmp_path / "ranges")
+    assert len(shards(tmp_path / "ranges", "read")) > 3
+    assert results(tmp_path / "whole") == results(tmp_path / "ranges")
+    assert whole.ledger == ranges.ledger
+    [file] = [json.loads(line) for line in results(tmp_path / "ranges")["files.jsonl"].splitlines()]
+    assert (file["num_bytes"], file["documents_in"]) == ((raw / "records.jsonl").stat().st_size, 81)
+
+
+def test_two_collections_into_one_place_do_not_run_at_the_same_time(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    second = DataCollector(out)
+
+    def documents() -> Iterator[Document]:
+        with pytest.raises(LockedError, match="is in use by process"):
+            second.collect_from_directory(raw)
+        yield Document.of(make_documents(1)[0], source="one")
+
+    DataCollector(out).collect_documents(documents())
+    second.collect_from_directory(raw)
+
+
+def test_a_gitignore_behind_an_address_is_not_promised(tmp_path: Path) -> None:
+    collector = DataCollector(tmp_path, config=DataConfig(respect_gitignore=True))
+    with pytest.raises(ConfigError, match="respect_gitignore has no effect behind an address"):
+        collector.collect_from_directory("memory://raw")
+
+
+def test_files_behind_an_address_give_the_corpus_of_plain_files(raw: Path, tmp_path: Path) -> None:
+    collect(raw, tmp_path / "plain")
+    collector = DataCollector(
+        tmp_path / "address",
+        config=DataConfig.from_dict(
+            {**EVERYTHING, "num_workers": 1, "cache_dir": f"file://{tmp_path / 'cache'}"}
+        ),
+    )
+    collector.collect_from_directory(f"file://{raw}")
+    assert (
+        results(tmp_path / "address")["collected_texts.jsonl"]
+        == results(tmp_path / "plain")["collected_texts.jsonl"]
+    )
+    assert any((tmp_path / "cache" / "shards" / "read").iterdir())
