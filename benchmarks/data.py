@@ -250,6 +250,7 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", choices=("speed", "change", "invariance", "memory", "peers"), default=[]
     )
+    parser.add_argument("--document-bytes", type=int, default=6_000, help="mean size of a document")
     parser.add_argument("--peer-python", help="an interpreter that has datatrove")
     parser.add_argument("--peer-megabytes", type=float, default=5, help="how much of the text the peer gets")
     parser.add_argument("--json", type=Path, help="file for the figures")

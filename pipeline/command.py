@@ -1,5 +1,7 @@
 """How every script ends: one line for what a user can mend, and an exit code a launcher can act on."""
 
+import contextlib
+import faulthandler
 import io
 import os
 import signal
@@ -28,6 +30,8 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal cannot show becomes a mark and not a traceback.
             stream.reconfigure(errors="replace")
+    with contextlib.suppress(io.UnsupportedOperation):  # a standard error that is no file, as in tests
+        faulthandler.enable()  # where Python was when the system ended it, say for a mapped file that was cut off
     if resumable:
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from core.errors import UsageError
+from core.errors import CorruptArtifactError, UsageError
 from core.logs import log_to_console
+from core.manifest import read_manifest, verify_files
 from data_processing.reports.data_report import gather_facts
 from data_processing.reports.inspect_corpus import (
     Places,
@@ -57,6 +58,7 @@ def parser() -> Parser:
     command = commands.add_parser("sample", help="some of what was left out for a reason")
     command.add_argument("reason", metavar="REASON", help="such as too_short; summary lists them")
     command.add_argument("-n", "--number", type=int, default=5, metavar="N", help="how many. Default: 5.")
+    commands.add_parser("verify", help="read every byte of what was made and compare with what was written")
     command = commands.add_parser("forget", help="leave files or documents out from the next collection on")
     command.add_argument("files", nargs="+", metavar="FILE", help="names as for why")
     command.add_argument("--because", metavar="TEXT", help="why, for those who read the record later")
@@ -83,6 +85,8 @@ def _answer(flags: argparse.Namespace, places: Places) -> str:
         return sample_page(flags.reason, sample(places, flags.reason, flags.number))
     if flags.command == "forget":
         return _forget(flags, places)
+    if flags.command == "verify":
+        return _verify(places)
     return summary_page(gather_facts(corpus=places.corpus, dataset=places.dataset))
 
 
@@ -100,6 +104,25 @@ def _forget(flags: argparse.Namespace, places: Places) -> str:
     sources = [resolve_source(places, name) for name in flags.files]
     page = forget_page(forget(places.run, sources, flags.because), sources, undo=False)
     return f"{page}\n{_what_becomes_stale(places.run)}"
+
+
+def _verify(places: Places) -> str:
+    """A line for each part of the data; an error that names the first file that is not what was written."""
+    lines = []
+    directories = [places.corpus, *([places.dataset] if places.dataset is not None else [])]
+    for directory in directories:
+        manifest = read_manifest(directory)
+        if manifest is None:
+            raise UsageError(f"{directory}: was not made by a run, so nothing says what it should hold")
+        try:
+            verify_files(directory, manifest["files"], full=True)
+        except CorruptArtifactError as error:
+            raise CorruptArtifactError(
+                f"{error}; the command that made the run makes it anew and keeps this one beside it"
+            ) from None
+        num_bytes = sum(file["size"] for file in manifest["files"])
+        lines.append(f"{directory}: {len(manifest['files'])} files, {num_bytes:,} bytes, all as written")
+    return "\n".join(lines)
 
 
 def _what_becomes_stale(run: Path) -> str:

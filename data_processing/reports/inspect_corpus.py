@@ -17,6 +17,7 @@ from typing import Any
 from core.config import nearest
 from core.errors import CorruptArtifactError, DataError
 from core.files import atomic_write, lock
+from data_processing.document import utf8_size
 from data_processing.reports.corpus_files import (
     CORPUS_NAME,
     DROPPED_NAME,
@@ -108,6 +109,9 @@ def why(places: Places, name: str) -> Account:
     file = next(
         (found for one in (source, file_name) if (found := _file_line(places, one)) is not None), None
     )
+    if file is None and (kept := _kept_line(places, source)) is not None:  # a document that came from no file
+        size = utf8_size(kept["text"])
+        file = {"num_bytes": size, "documents_in": 1, "kept": 1, "bytes_kept": size, "dropped": {}}
     dropped = (
         line for line in _lines_about(places.corpus / DROPPED_NAME, source) if _is_in(line["source"], source)
     )
@@ -268,12 +272,15 @@ def _is_known(places: Places, source: str) -> bool:
         return True
     if any(line["source"] == source for line in _lines_about(places.corpus / DROPPED_NAME, source)):
         return True
-    # A document that was kept stands in the corpus alone.
-    return bool(place) and _file_line(places, file) is not None and _is_kept(places, source)
+    # A document that was kept stands in the corpus alone, in a file's place or, where it came from no file, by itself.
+    if place and _file_line(places, file) is None:
+        return False
+    return _kept_line(places, source) is not None
 
 
-def _is_kept(places: Places, source: str) -> bool:
-    return any(line["source"] == source for line in _lines_about(places.corpus / CORPUS_NAME, source))
+def _kept_line(places: Places, source: str) -> dict[str, Any] | None:
+    lines = _lines_about(places.corpus / CORPUS_NAME, source)
+    return next((line for line in lines if line["source"] == source), None)
 
 
 def _file_line(places: Places, source: str) -> dict[str, Any] | None:

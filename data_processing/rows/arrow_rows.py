@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from core.config import Config, read_json_object
-from core.errors import ConfigError, CorruptArtifactError, DataError
+from core.errors import ConfigError, CorruptArtifactError, DataError, DiskError
 from core.files import sha256_json
 
 METADATA_NAME = "bloomery_dataset.json"
@@ -113,9 +113,35 @@ def read_metadata(directory: Path) -> SplitMetadata:
     return metadata
 
 
+class MappedFile(NamedTuple):
+    """A shard that is mapped, and what it was when that was done."""
+
+    path: Path
+    inode: int
+    num_bytes: int
+
+    def refuse_if_cut_off(self) -> None:
+        """Raise instead of reading behind the end of the file, for which the system kills a process (SIGBUS).
+
+        A file that was deleted or replaced is no matter: the mapped one lives on.
+
+        Raises:
+            DiskError: somebody has made it shorter.
+        """
+        try:
+            now = self.path.stat()
+        except FileNotFoundError:
+            return
+        if now.st_ino == self.inode and now.st_size < self.num_bytes:
+            raise DiskError(
+                f"{self.path}: cut off from {self.num_bytes} to {now.st_size} bytes while it was in use; {REPAIR}"
+            )
+
+
 class Chunk(NamedTuple):
     """One record batch of a shard, as views of the mapped file."""
 
+    file: MappedFile
     input_ids: NDArray[Any]
     """(R, T) unsigned."""
     start_offsets: NDArray[np.int32]
@@ -154,7 +180,8 @@ def open_chunks(directory: Path, metadata: SplitMetadata) -> list[Chunk]:
 def _open_shard(path: Path, shard: Shard, schema: Any) -> list[Chunk]:
     if not path.is_file():
         raise CorruptArtifactError(f"{path}: the shard is missing; {REPAIR}")
-    size = path.stat().st_size
+    status = path.stat()
+    size = status.st_size
     if size != shard.bytes:
         raise CorruptArtifactError(f"{path}: has {size} bytes, {shard.bytes} were written; {REPAIR}")
     try:
@@ -169,10 +196,11 @@ def _open_shard(path: Path, shard: Shard, schema: Any) -> list[Chunk]:
             f"{path}: expected {shard.rows} rows of {', '.join(map(str, schema))}, "
             f"found {num_rows} rows of {found}; {REPAIR}"
         )
-    return [_chunk(batch, schema) for batch in batches]
+    file = MappedFile(path, status.st_ino, size)
+    return [_chunk(file, batch, schema) for batch in batches]
 
 
-def _chunk(batch: Any, schema: Any) -> Chunk:
+def _chunk(file: MappedFile, batch: Any, schema: Any) -> Chunk:
     T = schema.field("input_ids").type.list_size
     starts = batch.column("document_starts")
 
@@ -181,6 +209,7 @@ def _chunk(batch: Any, schema: Any) -> Chunk:
 
     num_repeated, labels = optional("num_repeated"), optional("labels")
     return Chunk(
+        file=file,
         input_ids=_view(batch.column("input_ids").values).reshape(-1, T),
         start_offsets=_view(starts.offsets),
         starts=_view(starts.values),

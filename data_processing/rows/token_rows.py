@@ -63,14 +63,17 @@ class TokenRows:
 
         Raises:
             IndexError: an index outside of -len .. len - 1.
+            DiskError: a file was cut off since it was opened.
         """
         B, T = len(indices), self.metadata.max_length
         input_ids = np.empty((B, T), dtype=np.int64)
         num_repeated = np.zeros(B, dtype=np.int32)
         raw_labels = np.empty((B, T), dtype=np.int64) if self.metadata.kind == "conversations" else None
         flat_starts = []
-        for b, index in enumerate(indices):
-            chunk, row = self._locate(index)
+        places = [self._locate(index) for index in indices]
+        for file in {chunk.file for chunk, _ in places}:
+            file.refuse_if_cut_off()
+        for b, (chunk, row) in enumerate(places):
             input_ids[b] = chunk.input_ids[row]
             flat_starts.append(_starts(chunk, row) + np.int64(b * T))
             if chunk.num_repeated is not None:

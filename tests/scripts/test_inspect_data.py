@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from core.errors import CorruptArtifactError, DataError, UsageError
+from core.manifest import describe_files, write_manifest
 from data_processing.reports.inspect_corpus import read_forgotten
 from tests.data_processing.reported_corpus import (
     HIDDEN_NAME,
@@ -167,3 +168,27 @@ def test_an_error_is_one_line_with_its_exit_code_and_torch_is_not_loaded(run: Pa
     for heavy in ("torch", "pyarrow", "datasets", "numpy"):
         assert f"| {heavy}\n" not in result.stderr
     assert result.stdout == ""
+
+
+def test_verify_finds_a_flipped_byte_that_nothing_else_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    corpus = tmp_path / "run" / "corpus"
+    write_corpus_directory(corpus)
+    with pytest.raises(UsageError, match="was not made by a run"):
+        answer(capsys, tmp_path / "run", "verify")
+    files = [path for path in corpus.iterdir() if path.is_file()]
+    write_manifest(corpus, {"status": "complete", "files": describe_files(corpus, files)})
+    (tmp_path / "run" / "settings.json").write_text("{}")
+    dataset = tmp_path / "run" / "dataset"
+    dataset.mkdir()
+    write_manifest(dataset, {"status": "complete", "files": []})
+    assert "all as written" in answer(capsys, tmp_path / "run", "verify")
+    victim = corpus / "collected_texts.jsonl"
+    data = bytearray(victim.read_bytes())
+    data[10] ^= 1
+    victim.write_bytes(data)
+    with pytest.raises(
+        CorruptArtifactError, match="collected_texts.jsonl: its content changed .* makes it anew"
+    ):
+        answer(capsys, tmp_path / "run", "verify")

@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import BloomeryError, CorruptArtifactError, DataError
 from core.files import write_json
+from data_processing.data_collector import DataCollector
 from data_processing.reports.inspect_corpus import (
     FORGOTTEN_NAME,
     Places,
@@ -28,6 +29,7 @@ from tests.data_processing.reported_corpus import (
     write_corpus_directory,
     write_lines,
 )
+from tests.small_texts import make_documents
 
 
 @pytest.fixture
@@ -267,3 +269,15 @@ def test_a_damaged_record_stops_instead_of_bringing_back_what_was_forgotten(tmp_
         file.write(damage + "\n")
     with pytest.raises(CorruptArtifactError, match=FORGOTTEN_NAME):
         read_forgotten(tmp_path)
+
+
+def test_a_document_that_came_from_no_file_is_known_by_its_own_name(tmp_path: Path):
+    collector = DataCollector(tmp_path / "corpus")
+    collector.collect_from_texts([*make_documents(2), "short"])
+    places = find_places(tmp_path / "corpus")
+    account = why(places, "text[1]")
+    assert account.file is not None
+    assert (account.file["kept"], account.dropped) == (1, [])
+    assert why(places, "text[2]").dropped[0]["reason"] == "too_short"
+    with pytest.raises(DataError, match="no file of .* is called so"):
+        why(places, "text[3]")

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from core.errors import CorruptArtifactError, DataError
+from core.errors import CorruptArtifactError, DataError, DiskError
 from data_processing.rows.arrow_rows import METADATA_NAME
 from data_processing.rows.packing import IGNORED, ContinuousPacker, ConversationPacker
 from data_processing.rows.row_writer import RowWriter, TokenizerFacts
@@ -195,6 +195,17 @@ def test_deleting_the_files_of_open_rows_leaves_them_readable(split):
     before = rows[4]["input_ids"]
     shutil.rmtree(split)
     assert np.array_equal(rows[4]["input_ids"], before)
+
+
+def test_a_file_that_is_cut_off_under_open_rows_is_an_error_and_not_the_end_of_the_process(split):
+    rows = TokenRows(split)
+    shard = split / rows.metadata.shards[0].file
+    with shard.open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(DiskError, match=r"cut off from \d+ to 100 bytes while it was in use; .*"):
+        rows.batch([0])
+    shard.unlink()
+    shard.write_bytes(b"another file")
 
 
 def test_a_missing_shard_is_named(split):
