@@ -111,7 +111,14 @@ def why(places: Places, name: str) -> Account:
     )
     if file is None and (kept := _kept_line(places, source)) is not None:  # a document that came from no file
         size = utf8_size(kept["text"])
-        file = {"num_bytes": size, "documents_in": 1, "kept": 1, "bytes_kept": size, "dropped": {}}
+        file = {
+            "source": source,
+            "num_bytes": size,
+            "documents_in": 1,
+            "kept": 1,
+            "bytes_kept": size,
+            "dropped": {},
+        }
     dropped = (
         line for line in _lines_about(places.corpus / DROPPED_NAME, source) if _is_in(line["source"], source)
     )
@@ -272,9 +279,7 @@ def _is_known(places: Places, source: str) -> bool:
         return True
     if any(line["source"] == source for line in _lines_about(places.corpus / DROPPED_NAME, source)):
         return True
-    # A document that was kept stands in the corpus alone, in a file's place or, where it came from no file, by itself.
-    if place and _file_line(places, file) is None:
-        return False
+    # A document that was kept stands in the corpus alone.
     return _kept_line(places, source) is not None
 
 

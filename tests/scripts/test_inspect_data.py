@@ -189,6 +189,6 @@ def test_verify_finds_a_flipped_byte_that_nothing_else_would(
     data[10] ^= 1
     victim.write_bytes(data)
     with pytest.raises(
-        CorruptArtifactError, match="collected_texts.jsonl: its content changed .* makes it anew"
+        CorruptArtifactError, match=r"collected_texts.jsonl: its content changed .* makes it anew"
     ):
         answer(capsys, tmp_path / "run", "verify")
