@@ -274,7 +274,6 @@ def _split_place(name: str) -> tuple[str, str]:
 
 
 def _is_known(places: Places, source: str) -> bool:
-    file, place = _split_place(source)
     if _file_line(places, source) is not None:
         return True
     if any(line["source"] == source for line in _lines_about(places.corpus / DROPPED_NAME, source)):

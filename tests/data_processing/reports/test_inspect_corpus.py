@@ -279,5 +279,5 @@ def test_a_document_that_came_from_no_file_is_known_by_its_own_name(tmp_path: Pa
     assert account.file is not None
     assert (account.file["kept"], account.dropped) == (1, [])
     assert why(places, "text[2]").dropped[0]["reason"] == "too_short"
-    with pytest.raises(DataError, match=r"no file of .* is called so"):
+    with pytest.raises(DataError, match=r"text has no document \[3\]"):
         why(places, "text[3]")
