@@ -26,9 +26,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.generated_corpus import write_corpus
-from core.data_config import DataConfig
+from core.data_config import DataConfig, QualityConfig
 from core.files import sha256_file
 from data_processing.data_collector import DataCollector
+from data_processing.rules.quality import quality_step
 
 PROSE_RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 SAMPLE_SECONDS = 0.1
@@ -218,21 +219,36 @@ def memory(raw: Path, work: Path, num_bytes: int) -> dict[str, Any]:
     return row
 
 
-def peers(raw: Path, python: str, megabytes: float) -> dict[str, Any]:
-    """datatrove's filters on the first files of the same documents, in its own interpreter."""
-    done = subprocess.run(
-        [python, str(PEERS), str(raw), "--megabytes", str(megabytes)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def peers(raw: Path, work: Path, python: str, megabytes: float) -> dict[str, Any]:
+    """datatrove's filters in its own interpreter, and ours, on the first files of the same documents."""
+    some = work / "some"
+    num_bytes = 0
+    for path in sorted(raw.rglob("*.txt")):
+        if num_bytes >= megabytes * 1e6:
+            break
+        num_bytes += path.stat().st_size
+        (some / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, some / path.parent.name)
+    done = subprocess.run([python, str(PEERS), str(some)], capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"  the peer failed: {done.stderr.strip().splitlines()[-1]}")
         return {}
     rows: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    rules = quality_step(QualityConfig(rules=PROSE_RULES))
+    texts = [path.read_text(encoding="utf-8") for path in sorted(some.rglob("*.txt"))]
+    rules(texts[0], {})
+    with measured() as usage:
+        kept = sum(rules(text, {}).reason is None for text in texts)
+    rows["ours, the rules alone"] = {
+        "mb_per_second": num_bytes / 1e6 / usage.seconds,
+        "mb_per_cpu_second": num_bytes / 1e6 / usage.cpu_seconds,
+        "kept": kept,
+        "documents": len(texts),
+    }
     for name, row in rows.items():
         print(
-            f"  {name:34} {row['mb_per_second']:7.2f} MB/s {row['mb_per_cpu_second']:7.2f} MB/cpu-s",
+            f"  {name:36} {row['mb_per_second']:7.2f} MB/s {row['mb_per_cpu_second']:7.2f} MB/cpu-s  "
+            f"kept {row['kept']:,} of {row['documents']:,}",
             flush=True,
         )
     return rows
@@ -281,7 +297,7 @@ def main() -> None:
                 case "memory":
                     results[name] = memory(raw, work, num_bytes)
                 case "peers":
-                    results[name] = peers(raw, flags.peer_python, flags.peer_megabytes)
+                    results[name] = peers(raw, work, flags.peer_python, flags.peer_megabytes)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if flags.json:
