@@ -1,4 +1,4 @@
-"""datatrove's filters of Gopher, C4 and FineWeb on text files, timed; runs in an interpreter that has datatrove and spaCy.
+"""datatrove's filters of Gopher, C4 and FineWeb on text files, timed, in an interpreter that has datatrove and spaCy.
 
 Knows nothing of this repository. Prints a JSON object: variant -> megabytes a second of wall clock and processor time,
 documents kept. One process; datatrove runs as many as there are tasks, so two cores give at most twice the wall figure.
