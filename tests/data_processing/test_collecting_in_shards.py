@@ -333,3 +333,21 @@ def test_files_behind_an_address_give_the_corpus_of_plain_files(raw: Path, tmp_p
         == results(tmp_path / "plain")["collected_texts.jsonl"]
     )
     assert any((tmp_path / "cache" / "shards" / "read").iterdir())
+
+
+def test_of_the_editions_of_each_real_book_one_stays_without_its_wrapper(
+    real_data: Path, tmp_path: Path
+) -> None:
+    collector = DataCollector(tmp_path, config=DataConfig(num_workers=1))
+    path = collector.collect_from_directory(real_data / "books")
+    kept = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert sorted(record["source"].partition("__")[0] for record in kept) == [
+        "Adventures-of-Huckleberry-Finn_76",
+        "Alice-s-Adventures-in-Wonderland_11",
+        "The-Devil-s-Dictionary_972",
+        "The-Little-Colonel-s-Hero_15122",
+    ]
+    assert collector.ledger.dropped == {"near_duplicate": 9}
+    assert all("PROJECT GUTENBERG" not in record["text"][:300].upper() for record in kept)
+    pages = collector.collect_from_directory(real_data / "markdown")
+    assert len(pages.read_text(encoding="utf-8").splitlines()) == 4 + 112

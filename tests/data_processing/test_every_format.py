@@ -1,6 +1,7 @@
 """All formats together: files of every kind are read to the word, and damaged ones never harm."""
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.data_config import DataConfig
+from data_processing.data_collector import DataCollector
+from data_processing.dataset_builder import DatasetBuilder
 from data_processing.document import Document, Dropped
 from data_processing.formats.raw_input import Reader, Reading
 from data_processing.formats.readers import READERS, read_file
@@ -17,6 +21,7 @@ from data_processing.sources.raw_files import RawFile
 from tests.data_processing import format_files
 from tests.data_processing.format_files import write_every_format
 from tests.data_processing.reading_bytes import items_of
+from tokenization.tokenizer_trainer import TokenizerTrainer
 
 SENTENCE = "The smith (Ann) heats the iron until it glows; charcoal is made of wood."
 
@@ -118,3 +123,26 @@ def test_damaged_members_of_documents_never_raise_either(name: str, data: st.Dat
 @given(st.binary(max_size=300))
 def test_any_bytes_at_all_are_read_or_left_out(name: str, data: bytes):
     items_of(reader_of(name), data, name)
+
+
+def test_a_directory_of_every_format_becomes_one_corpus_that_a_tokenizer_and_a_dataset_are_made_of(
+    tmp_path: Path,
+) -> None:
+    expected = write_every_format(tmp_path / "raw")
+    config = DataConfig.from_dict({"num_workers": 1})
+    collector = DataCollector(tmp_path / "corpus", config=config)
+    corpus = collector.collect_from_directory(tmp_path / "raw")
+    records = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
+    texts = [" ".join(record["text"].split()) for record in records]
+    for name, sentences in expected.items():
+        found = [record for record, text in zip(records, texts, strict=True) if sentences in text]
+        assert len(found) == 1, name
+        assert found[0]["source"].startswith(name)
+    assert set(collector.ledger.dropped) <= {"too_short"}
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "raw").rglob("*") if path.is_file())
+    assert collector.ledger.bytes_on_disk == on_disk
+    model, _ = TokenizerTrainer(400, shrink_to_fit=True).train_from_jsonl(
+        corpus, "tokenizer", tmp_path / "tokenizer"
+    )
+    dataset = DatasetBuilder(model, 32, num_workers=1).build_from_jsonl(corpus)
+    assert sum(dataset.report["splits"][split]["documents"] for split in dataset) == len(records)
