@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,24 +83,36 @@ def atomic_write(path: str | Path, data: bytes | str, *, disk: Disk = LOCAL_DISK
 
 def write_json(path: str | Path, value: Any, *, disk: Disk = LOCAL_DISK) -> None:
     """Write `value` as indented JSON, entirely or not at all. NaN and infinity are refused: they are not JSON."""
-    atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", disk=disk)
+    atomic_write(path, json_bytes(value), disk=disk)
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
 @contextlib.contextmanager
-def new_directory(final: str | Path, *, disk: Disk = LOCAL_DISK) -> Iterator[Path]:
+def new_directory(
+    final: str | Path, *, aside: Callable[[Path], None] | None = None, disk: Disk = LOCAL_DISK
+) -> Iterator[Path]:
     """A temporary directory that becomes `final` when the block ends without an exception.
 
+    Args:
+        aside: What moves an earlier `final` out of the way, called when the new one is complete; None = there is none.
+
     Raises:
-        DiskError: the disk is full, read-only or failing; `final` does not exist then.
+        DiskError: the disk is full, read-only or failing; `final` is as it was then.
     """
     final = Path(final)
-    assert not final.exists(), f"{final} is already there; move it aside first"
+    assert aside is not None or not final.exists(), f"{final} is already there; move it aside first"
     temporary = _temporary_name(final)
     with explain_disk_errors(final):
         temporary.mkdir(parents=True)
         try:
             yield temporary
             sync_tree(temporary, disk=disk)
+            if aside is not None and final.exists():
+                aside(final)
             disk.rename(temporary, final)
         except BaseException:  # Ctrl-C too must leave nothing half-written
             shutil.rmtree(temporary, ignore_errors=True)

@@ -154,9 +154,30 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _named_difference(key: str, before: Any, now: Any) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
+        if _lists_files(before) and _lists_files(now):
+            return f"{key}: {_changed_files(before['files'], now['files'])}"
         inner = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
         return "; ".join(_named_difference(f"{key}.{k}", before.get(k), now.get(k)) for k in inner)
     return f"{key}: was {_short(before)}, now {_short(now)}"
+
+
+def _lists_files(fingerprint: Mapping[str, Any]) -> bool:
+    return isinstance(fingerprint.get("files"), dict) and "sha256" in fingerprint
+
+
+def _changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Such as `2 added (a.txt, b.txt), 1 removed (c.txt)`."""
+    kinds = {
+        "added": [name for name in now if name not in before],
+        "changed": [name for name in now if name in before and before[name] != now[name]],
+        "removed": [name for name in before if name not in now],
+    }
+    return ", ".join(f"{len(names):,} {kind} ({_few(names)})" for kind, names in kinds.items() if names)
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(_short(name) for name in names[:3])
+    return f"{shown} and {len(names) - 3:,} more" if len(names) > 3 else shown
 
 
 def _short(value: Any) -> str:

@@ -70,8 +70,13 @@ def _carry_out(
     stage: Stage[C], config: C, inputs: Inputs, decision: Decision, scratch: Path | None
 ) -> Artifact:
     place = decision.directory if scratch is None else scratch / stage.name
-    if decision.action == "redo" and place.exists():
-        logger.info("%s: the old result is kept at %s", stage.name, move_aside(place, "stale"))
+
+    def aside(old: Path) -> None:
+        logger.info("%s: the old result is kept at %s", stage.name, move_aside(old, "stale"))
+
+    redo = decision.action == "redo" and place.exists()
+    if redo and stage.resumable:
+        aside(place)
     earlier = {
         need: Decision(need, "reuse", artifact.directory, artifact=artifact)
         for need, artifact in inputs.items()
@@ -84,9 +89,10 @@ def _carry_out(
         if read_manifest(place) is None:
             write_manifest(place, {"status": "running", "recipe": recipe})
         return _run_into(stage, config, inputs, recipe, place)
-    if place.exists():
+    if place.exists() and not redo:
         _clear_unfinished(stage, place)
-    with new_directory(place) as out:
+    # The old result of a stage that is made whole stays until the new one is there: a mistake costs nothing.
+    with new_directory(place, aside=aside if redo else None) as out:
         _run_into(stage, config, inputs, recipe, out)
     artifact = load_artifact(stage.name, place)
     assert artifact is not None

@@ -18,6 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from core.errors import WorkerDiedError
@@ -64,12 +65,14 @@ class _Pool:
         self._own = threading.local()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._ended = False
+        self._starting = threading.Lock()
 
     def __enter__(self) -> "_Pool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended = True
+        with self._starting:
+            self._ended = True
         # Not waited for: a task that is under way is of no use any more, and its output is written atomically.
         for process in self._processes:
             process.kill()
@@ -117,8 +120,13 @@ class _Pool:
     def _call(self, call: bytes) -> Any:
         process = getattr(self._own, "process", None)
         if process is None:
-            process = self._own.process = _start()
-            self._processes.append(process)
+            with (
+                self._starting
+            ):  # a process that starts while the pool ends would be waited for and never told
+                if self._ended:
+                    raise WorkerDiedError("the pool of workers has ended")
+                process = self._own.process = _start()
+                self._processes.append(process)
         try:
             _send(process.stdin, call)
             answer = _receive(process.stdout)
@@ -140,11 +148,14 @@ _NOTHING: Any = object()
 
 
 def _start() -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # "" is the current directory, where the parent may look for modules; a child does so only then (-P): a
+    # corpus of source code may hold a json.py.
+    path = [entry or str(Path.cwd()) for entry in sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     # -W: a warning is an error there where it is one here.
     options = [f"-W{option}" for option in sys.warnoptions]
     return subprocess.Popen(
-        [sys.executable, *options, "-c", _SERVE],
+        [sys.executable, "-P", *options, "-c", _SERVE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

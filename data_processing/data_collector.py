@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.data_config import DataConfig, ReadingConfig
-from core.errors import ConfigError, DataError
-from core.files import lock, sha256_file, write_json
+from core.errors import ConfigError, DataError, DiskError
+from core.files import json_bytes, lock, sha256_file, write_json
 from core.progress import progress
 from core.workers import Mapper
 from data_processing.collecting.assemble_part import AssembleTask
@@ -18,18 +18,21 @@ from data_processing.collecting.collection import (
     assemble_parts,
     judge_parts,
     read_files,
+    remove_damaged,
     remove_unused,
 )
 from data_processing.collecting.corpus_assembly import (
+    Duplicates,
     EmptyCorpusError,
+    cluster_lines,
     decide,
     find_duplicates,
-    write_clusters,
     write_corpus,
 )
 from data_processing.collecting.engine import open_engine
 from data_processing.collecting.judge_shard import JudgeSettings
 from data_processing.collecting.read_shard import ReadSettings, spool
+from data_processing.collecting.shard_files import DamagedShardError
 from data_processing.document import Document, Dropped
 from data_processing.formats.raw_input import Reading
 from data_processing.formats.readers import READERS, refuse_if_strict
@@ -98,6 +101,8 @@ class DataCollector:
         ignore: Files and directories that are no data although they may lie where data is read, such as the
             results of earlier runs.
         cache_dir: Where finished shards are kept; None = `.cache` in `output_dir`.
+        owns_cache: Whether shards there that this collection does not use are deleted, and other collections kept
+            out meanwhile; None = where `cache_dir` is the default.
         forgotten: Sources that are left out because somebody asked for it (`scripts/inspect_data.py forget`).
     """
 
@@ -111,6 +116,7 @@ class DataCollector:
         remove_duplicates: bool | None = None,
         ignore: Iterable[str | Path] = (),
         cache_dir: str | Path | None = None,
+        owns_cache: bool | None = None,
         forgotten: Iterable[str] = (),
     ) -> None:
         self.output_dir = Path(output_dir)
@@ -121,6 +127,7 @@ class DataCollector:
         self.cleaner = cleaner if cleaner is not None else _cleaner_of(config)
         self.ignore = tuple(map(Path, ignore))
         self.cache_dir = str(cache_dir or self.config.cache_dir or self.output_dir / CACHE_NAME)
+        self._owns_cache = owns_cache if owns_cache is not None else not (cache_dir or self.config.cache_dir)
         self.forgotten = frozenset(forgotten)
         self.ledger = Ledger()
         self._found = _FoundThings()
@@ -143,7 +150,7 @@ class DataCollector:
             DataError: the directory is missing, is a file, or gives nothing to keep; or a jsonl file is damaged.
             DiskError: the corpus cannot be written.
         """
-        return self._collect_files(self._find(source_dir, recursive=recursive), place=str(source_dir))
+        return self._collect_files(lambda: self._find(source_dir, recursive=recursive), place=str(source_dir))
 
     def collect_from_files(self, paths: Iterable[str | Path]) -> Path:
         """Add single files, in the order given; each is read by the reader of its extension.
@@ -153,7 +160,8 @@ class DataCollector:
             DiskError: the corpus cannot be written.
         """
         _refuse_string(paths, "paths")
-        return self._collect_files(named_files(paths), place="the files that were named")
+        named = list(paths)
+        return self._collect_files(lambda: named_files(named), place="the files that were named")
 
     def collect_from_jsonl(self, path: str | Path) -> Path:
         """Add the records of a jsonl file, whatever its extension.
@@ -162,12 +170,12 @@ class DataCollector:
             DataError: the file is missing, is a directory or is damaged, or nothing is kept.
             DiskError: the corpus cannot be written.
         """
-        found = (
-            dataclasses.replace(file, read_as=".jsonl")
-            if not isinstance(file, Dropped | SkippedDirectory)
-            else file
-            for file in named_files([path])
-        )
+
+        def found() -> Iterator[Found]:
+            for file in named_files([path]):
+                yield file if isinstance(file, Dropped) else dataclasses.replace(file, read_as=".jsonl")
+
+        named_files([path])  # says now that it is missing
         return self._collect_files(found, place=str(path))
 
     def collect_from_texts(self, texts: Iterable[str]) -> Path:
@@ -191,7 +199,12 @@ class DataCollector:
             DiskError: the corpus cannot be written.
         """
         with self._alone():
-            return self._collect_documents_alone(items, place)
+            try:
+                return self._collect_documents_alone(items, place)
+            except (
+                DamagedShardError
+            ) as damaged:  # the documents are gone by, so it cannot be tried again here
+                raise self._explained(damaged) from None
 
     def _collect_documents_alone(self, items: Iterable[Item], place: str) -> Path:
         found = _FoundThings()
@@ -222,8 +235,8 @@ class DataCollector:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep others out: what they do not use they would delete."""
-        if self.config.cache_dir is not None or is_url(self.cache_dir):
-            yield  # nothing is deleted there
+        if not self._owns_cache or is_url(self.cache_dir):
+            yield
             return
         with lock(Path(self.cache_dir, ".lock"), held=self.output_dir):
             yield
@@ -264,9 +277,25 @@ class DataCollector:
             ignore=[path.parent.resolve() / path.name for path in own],
         )
 
-    def _collect_files(self, found: Iterable[Found], *, place: str) -> Path:
+    def _collect_files(self, find: Callable[[], Iterable[Found]], *, place: str) -> Path:
+        found = find()  # says what is wrong with the place before anything is written
         with self._alone():
-            return self._collect_files_alone(found, place)
+            try:
+                return self._collect_files_alone(found, place)
+            except DamagedShardError as damaged:
+                logger.warning("%s/%s: damaged or gone; it is made anew", self._store.root, damaged.name)
+                remove_damaged(self._store, damaged.name)
+            try:
+                return self._collect_files_alone(find(), place)
+            except DamagedShardError as damaged:
+                raise self._explained(damaged) from None
+
+    def _explained(self, damaged: DamagedShardError) -> DiskError:
+        remove_damaged(self._store, damaged.name)
+        return DiskError(
+            f"{self._store.root}/{damaged.name}: damaged or gone while it was needed; collect again with a new "
+            f"collector, and if that happens again, delete {self._store.root} and look after the disk"
+        )
 
     def _collect_files_alone(self, found: Iterable[Found], place: str) -> Path:
         things = _FoundThings()
@@ -279,8 +308,8 @@ class DataCollector:
                     description="looking at files",
                     unit="files",
                 )
-                for digest in [_digest(file, digests)]
-                for part in _ranges(file)
+                for seen, digest in [_looked_at(file, digests)]
+                for part in _ranges(seen)
             ]
         with open_engine(self.config) as mapper:
             parts = read_files(files, self._read_settings, self._store, mapper)
@@ -333,22 +362,22 @@ class DataCollector:
                 ledger,
                 things.dropped,
                 self.output_dir,
+                beside=lambda: {
+                    DUPLICATES_NAME: cluster_lines(self._store, judged, duplicates),
+                    REPORT_NAME: json_bytes(self._report(ledger, duplicates)),
+                },
                 num_stretches=len(tasks),
             )
         except EmptyCorpusError:
-            write_json(self.report_path, self._report(ledger, {}))
+            write_json(self.report_path, self._report(ledger, None))
             raise DataError(_nothing_kept(place, ledger, found)) from None
-        num_clusters = write_clusters(self._store, judged, duplicates, self.output_dir / DUPLICATES_NAME)
         self._found, self._parts, self.ledger = things, parts, ledger
-        write_json(
-            self.report_path, self._report(ledger, {**duplicates.statistics, "clusters": num_clusters})
-        )
-        if config.cache_dir is None:  # a place that was named may serve other collections too
+        if self._owns_cache:  # a place that was named may serve other collections too
             remove_unused(self._store, parts, judged, [task.name for task in tasks])
         logger.info("%s: %s", place, ledger.summary())
         return self.corpus_path
 
-    def _report(self, ledger: Ledger, near_duplicates: dict[str, Any]) -> dict[str, Any]:
+    def _report(self, ledger: Ledger, duplicates: Duplicates | None) -> dict[str, Any]:
         limits = self.cleaner.limits
         settings = self.config.to_dict()
         return {
@@ -362,7 +391,7 @@ class DataCollector:
                 "max_urls": limits.max_urls,
                 **{name: settings[name] for name in REPORTED_SECTIONS},
             },
-            "near_duplicates": near_duplicates,
+            "near_duplicates": {} if duplicates is None else dict(duplicates.statistics),
             **ledger.to_dict(),
         }
 
@@ -430,13 +459,15 @@ def _cleaner_of(config: DataConfig | None) -> TextCleaner:
     )
 
 
-def _digest(file: RawFile | RemoteFile, digests: FileDigests) -> str:
+def _looked_at(file: RawFile | RemoteFile, digests: FileDigests) -> tuple[RawFile | RemoteFile, str]:
+    """The file with its state, and a digest of its content in that state."""
     if isinstance(file, RemoteFile):
-        return file.version
+        return file, file.version
     try:
-        return digests.sha256(file.path)
+        digest, state = digests.look(file.path)
     except OSError:
-        return "unreadable"  # the reader will say why
+        return file, "unreadable"  # the reader will say why
+    return dataclasses.replace(file, num_bytes=state.num_bytes, state=state), digest
 
 
 RANGE_BYTES = 32 << 20

@@ -4,9 +4,10 @@ import dataclasses
 import inspect
 import re
 import unicodedata
+from pathlib import Path
 
 from core.errors import ConfigError
-from core.files import sha256_json, sha256_text
+from core.files import sha256_json
 from data_processing.rules.filters import FILTERS, Limits
 from data_processing.rules.mojibake import repair_mojibake
 
@@ -86,14 +87,26 @@ class TextCleaner:
         kind = type(self)
         if kind is TextCleaner:
             return sha256_json([CLEANER_VERSION, *dataclasses.astuple(self.limits)])
+        # The whole files of all classes down to this one: what a method calls may stand anywhere in them.
+        own = kind.__mro__[: kind.__mro__.index(TextCleaner)]
+        attributes = repr(sorted(vars(self).items()))
         try:
-            source = inspect.getsource(kind)
+            sources = [Path(str(inspect.getsourcefile(one))).read_text(encoding="utf-8") for one in own]
+            cells = [
+                repr(cell.cell_contents)
+                for one in own
+                for method in vars(one).values()
+                for cell in getattr(method, "__closure__", None) or ()
+            ]
         except (OSError, TypeError):
+            sources = cells = []
+        # An address in memory says nothing, and another one the next time.
+        if not sources or " at 0x" in attributes + "".join(cells):
             raise ConfigError(
-                f"{kind.__name__}: its source cannot be read, so that nobody could tell whether its results are still "
-                "right; define it in a file, or give it a method fingerprint() -> str"
-            ) from None
-        return sha256_text(f"{source}\n{sorted(vars(self).items())!r}")
+                f"{kind.__name__}: what decides its results cannot be told (its source file, plain attributes), so "
+                "nobody knows when they are out of date; define it in a file, or give it a method fingerprint() -> str"
+            )
+        return sha256_json([CLEANER_VERSION, sources, cells, attributes])
 
     def cleaning_fingerprint(self) -> str:
         """As `fingerprint`, for `clean` alone: limits do not change what a text becomes."""

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -149,11 +150,20 @@ def source_facts(
     read_only = digests_at is None or not digests_at.parent.is_dir()
     with FileDigests(digests_at, read_only=read_only) as digests:
         facts = _source_facts(sources, config, ignore, digests)
+    # Files that need it are left out without it, and another version may read them in another way.
+    facts["pypdf"] = _version("pypdf")
     for name, path in _named_files(config).items():
         facts[name] = sha256_file(path) if path.is_file() else "missing"
     if forgotten:
         facts["forgotten"] = sorted(forgotten)
     return facts
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _named_files(config: DataConfig) -> dict[str, Path]:

@@ -59,6 +59,7 @@ def collect(sources: Sources | None, config: PipelineConfig, _inputs: Inputs, ou
         config=config.data,
         ignore=own_places(config),
         cache_dir=cache,
+        owns_cache=config.data.cache_dir is None,
         forgotten=read_forgotten(config.run.directory),
     )
     collect_sources(collector, sources, config.data, downloads=out.parent / CACHE_NAME / "downloads")

@@ -137,9 +137,34 @@ def remove_unused(
 ) -> None:
     """Delete every shard that the collection made of these does not use."""
     used = {*parts, *judged, *stretches, *map(shard_of_part, parts)}
-    for name in store.list():
-        if name.rpartition(".")[0] not in used:
-            store.delete(name)
+    unused = [name for name in store.list() if name.rpartition(".")[0] not in used]
+    # What says that a shard is whole goes first: a kill in between must not leave it saying so.
+    for name in sorted(
+        unused, key=lambda name: (not name.endswith(".shard"), not name.endswith(_LAST_WRITTEN))
+    ):
+        store.delete(name)
+
+
+def remove_damaged(store: ShardStore, name: str) -> None:
+    """Delete the shard that a damaged file belongs to, so that it is made anew."""
+    stem = name.rpartition(".")[0]
+    if stem.startswith("read/"):
+        store.delete(f"{shard_of_part(stem)}.shard")
+    for suffix in (*_LAST_WRITTEN, *_WRITTEN_BEFORE):
+        store.delete(stem + suffix)
+
+
+_LAST_WRITTEN = (".shard", ".items", ".record")
+_WRITTEN_BEFORE = (
+    ".lines",
+    ".line-counts",
+    ".files",
+    ".index",
+    ".bands",
+    ".paragraphs",
+    ".corpus",
+    ".dropped",
+)
 
 
 def _common(sorted_hashes: np.ndarray, sorted_others: np.ndarray) -> np.ndarray:

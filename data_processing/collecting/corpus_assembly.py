@@ -5,7 +5,7 @@ The only step of collecting that sees all documents together; it sees of them di
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -201,15 +201,18 @@ def write_corpus(
     found: Sequence[Dropped],
     directory: Path,
     *,
+    beside: Callable[[], Mapping[str, bytes]],
     num_stretches: int,
 ) -> None:
     """Write the corpus and the lists beside it into `directory` and add every stretch's account to `ledger`.
 
-    Each file appears under its name when it is complete.
+    All files appear under their names, one after the other, when all are complete: an error leaves the old ones, and
+    only a kill within these renames could leave some of each.
 
     Args:
         stretches: Names of what `assemble_part` wrote, in the order of the corpus.
         found: What was left out before anything was read; it stands in `ledger` already.
+        beside: Name → content of further files, asked for when the account is complete.
 
     Raises:
         EmptyCorpusError: nothing is left; no file was written then.
@@ -235,6 +238,8 @@ def write_corpus(
         lines.finish()
         if ledger.kept == 0:
             raise EmptyCorpusError
+        for name, content in beside().items():
+            stack.enter_context(atomic_writer(directory / name)).write(content)
 
 
 class _FileLines:
@@ -268,8 +273,8 @@ class _FileLines:
         self._file = None
 
 
-def write_clusters(store: ShardStore, parts: Sequence[str], duplicates: Duplicates, path: Path) -> int:
-    """Write each cluster of near duplicates on a line, in the order of their first members; return how many."""
+def cluster_lines(store: ShardStore, parts: Sequence[str], duplicates: Duplicates) -> bytes:
+    """Each cluster of near duplicates on a line, in the order of their first members."""
     numbers = np.arange(len(duplicates.root))
     # Copies stand in the account as duplicates; here are texts that differ.
     roots = np.fromiter(sorted(duplicates.keys), np.int64)
@@ -290,7 +295,7 @@ def write_clusters(store: ShardStore, parts: Sequence[str], duplicates: Duplicat
                 "num_characters": int(lengths[number]),
             }
         )
-    with atomic_writer(path) as file:
-        for root, inside in clusters.items():
-            file.write(json_line({"cluster": duplicates.keys[root], "kept": kept[root], "members": inside}))
-    return len(clusters)
+    return b"".join(
+        json_line({"cluster": duplicates.keys[root], "kept": kept[root], "members": inside})
+        for root, inside in clusters.items()
+    )

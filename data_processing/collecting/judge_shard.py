@@ -20,6 +20,7 @@ from core.data_config import (
     QualityConfig,
 )
 from core.files import sha256_json
+from data_processing.collecting.read_shard import library_versions
 from data_processing.collecting.shard_files import Item, read_array, read_items, write_array, write_items
 from data_processing.document import Document, Outcome, Step, excerpt, utf8_size
 from data_processing.duplicates.minhash import NUM_BANDS, band_hashes
@@ -83,6 +84,7 @@ class JudgeSettings:
         return sha256_json(
             [
                 JUDGE_VERSION,
+                *library_versions(("py3langid", "pyarrow")),
                 self.cleaner.fingerprint(),
                 *(
                     section.to_dict()

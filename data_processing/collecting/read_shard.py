@@ -5,19 +5,23 @@ recurs across documents (`recurrence`), before anything is judged (`judge_shard`
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 
 import numpy as np
 
 from core.files import sha256_json
 from data_processing.collecting.shard_files import (
+    DamagedShardError,
     Item,
     item_of_document,
     item_of_dropped,
     read_record,
     table_of_items,
     write_array,
+    write_bytes,
     write_record,
 )
 from data_processing.collecting.shard_plan import shards
@@ -42,6 +46,17 @@ PASSING_REASONS = frozenset({"unreadable", "vanished", "changed", "too_slow", "n
 """Reasons that may be gone next time although the file is the same: its shard is then read again."""
 
 
+def library_versions(names: Iterable[str]) -> list[str]:
+    """The versions of libraries that decide results; another one may read the same file in another way."""
+    versions = []
+    for name in names:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"{name} not installed")
+    return versions
+
+
 @dataclass(frozen=True)
 class ReadSettings:
     """What decides the content of a shard, beside its files.
@@ -63,6 +78,8 @@ class ReadSettings:
         return sha256_json(
             [
                 READ_VERSION,
+                *library_versions(("lxml", "pypdf", "chardet", "ftfy", "zstandard")),
+                unicodedata.unidata_version,
                 self.reading.text_field,
                 self.reading.limits.to_dict(),
                 self.cleaner.cleaning_fingerprint(),
@@ -159,7 +176,7 @@ class ShardWriter:
             write_array(self._store, f"{part}.lines", hashes)
             write_array(self._store, f"{part}.line-counts", counts.astype(np.uint32))
         write_record(self._store, f"{part}.files", sorted({item.file for item in self._items}))
-        self._store.write(f"{part}.items", table)
+        write_bytes(self._store, f"{part}.items", table)
         self._parts.append(part)
         self._items, self._lines, self._text_bytes = [], [], 0
 
@@ -213,9 +230,13 @@ def finished_parts(store: ShardStore, name: str) -> list[str] | None:
     """The parts of a shard that is there and can be used; None = it has to be made."""
     if not store.exists(f"{name}.shard"):
         return None
-    record = read_record(store, f"{name}.shard")
+    try:
+        record = read_record(store, f"{name}.shard")
+    except DamagedShardError:
+        return None
     parts: list[str] = record["parts"]
-    return None if record["passing"] else parts
+    whole = all(store.exists(f"{part}.items") for part in parts)
+    return parts if whole and not record["passing"] else None
 
 
 def _note_removed(item: Item, step: str, size: int, text: str) -> int:

@@ -9,11 +9,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from core.errors import DataError
 from data_processing.document import Document, Dropped, escape_unprintable
@@ -112,9 +114,43 @@ def item_of_document(document: Document, *, file: str, file_bytes: int) -> Item:
     )
 
 
+class DamagedShardError(Exception):
+    """What lies under a name is not what was written there, or is gone; the argument is the name."""
+
+    @property
+    def name(self) -> str:
+        """The name in the store."""
+        return str(self.args[0])
+
+
+def write_bytes(store: ShardStore, name: str, data: bytes) -> None:
+    """Write `data` under `name` with a digest behind it, entirely or not at all."""
+    store.write(name, data + xxhash.xxh3_128_digest(data))
+
+
+def read_bytes(store: ShardStore, name: str) -> bytes:
+    """What `write_bytes` wrote.
+
+    Raises:
+        DamagedShardError: it is missing, cut off or changed. Not told by the digest: who changes both.
+    """
+    try:
+        with store.open(name) as file:
+            whole = file.read()
+    except FileNotFoundError:
+        raise DamagedShardError(name) from None
+    data, digest = whole[:-DIGEST_BYTES], whole[-DIGEST_BYTES:]
+    if xxhash.xxh3_128_digest(data) != digest:
+        raise DamagedShardError(name)
+    return data
+
+
+DIGEST_BYTES = 16
+
+
 def write_items(store: ShardStore, name: str, items: Sequence[Item]) -> None:
     """Write a table of items under `name`, entirely or not at all."""
-    store.write(name, table_of_items(items))
+    write_bytes(store, name, table_of_items(items))
 
 
 def table_of_items(items: Sequence[Item]) -> bytes:
@@ -139,11 +175,11 @@ def table_of_items(items: Sequence[Item]) -> bytes:
 
 
 def read_items(store: ShardStore, name: str) -> Iterator[Item]:
-    """The items of a table, in order, some thousand of them in memory at a time."""
-    with store.open(name) as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=ROW_GROUP_ITEMS):
-            columns = [_from_cells(field.name, batch.column(field.name).to_pylist()) for field in _SCHEMA]
-            yield from map(Item, *columns)
+    """The items of a table, in order, some thousand of them unpacked at a time."""
+    table = pq.ParquetFile(pa.BufferReader(read_bytes(store, name)))
+    for batch in table.iter_batches(batch_size=ROW_GROUP_ITEMS):
+        columns = [_from_cells(field.name, batch.column(field.name).to_pylist()) for field in _SCHEMA]
+        yield from map(Item, *columns)
 
 
 def read_texts(store: ShardStore, name: str, rows: "np.ndarray[Any, Any]") -> Iterator[tuple[int, str]]:
@@ -159,50 +195,70 @@ def read_sources(store: ShardStore, name: str, rows: "np.ndarray[Any, Any]") -> 
 def _read_cells(
     store: ShardStore, name: str, column: str, rows: "np.ndarray[Any, Any]"
 ) -> Iterator[tuple[int, str]]:
-    with store.open(name) as file:
-        table = pq.ParquetFile(file)
-        first = 0
-        for group in range(table.num_row_groups):
-            size = table.metadata.row_group(group).num_rows
-            here = rows[(rows >= first) & (rows < first + size)]
-            if len(here):
-                cells = table.read_row_group(group, columns=[column]).column(column)
-                taken = cells.take(_numbers(here - first)).to_pylist()
-                yield from zip(here.tolist(), taken, strict=True)
-            first += size
+    table = pq.ParquetFile(pa.BufferReader(read_bytes(store, name)))
+    first = 0
+    for group in range(table.num_row_groups):
+        size = table.metadata.row_group(group).num_rows
+        here = rows[(rows >= first) & (rows < first + size)]
+        if len(here):
+            cells = table.read_row_group(group, columns=[column]).column(column)
+            taken = cells.take(_numbers(here - first)).to_pylist()
+            yield from zip(here.tolist(), taken, strict=True)
+        first += size
 
 
 def write_array(store: ShardStore, name: str, array: "np.ndarray[Any, Any]") -> None:
     """Write an array as `.npy` under `name`, entirely or not at all."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    store.write(name, buffer.getvalue())
+    write_bytes(store, name, buffer.getvalue())
 
 
 def read_array(store: ShardStore, name: str) -> "np.ndarray[Any, Any]":
-    """An array that `write_array` wrote: a view of the mapped file where it lies on this machine."""
+    """An array that `write_array` wrote: a view of the mapped file where it lies on this machine.
+
+    Raises:
+        DamagedShardError: as `read_bytes`.
+    """
     path = store.local_path(name)
     array: np.ndarray[Any, Any]
-    if path is not None:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if path is None:
+        array = np.load(io.BytesIO(read_bytes(store, name)), allow_pickle=False)
         return array
-    with store.open(name) as file:
-        array = np.load(io.BytesIO(file.read()), allow_pickle=False)
-        return array
+    _check_file(path, name)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _check_file(path: Path, name: str) -> None:
+    """As `read_bytes`, a piece at a time: all the arrays of a corpus together need not fit into memory."""
+    digest = xxhash.xxh3_128()
+    try:
+        with path.open("rb") as file:
+            missing = path.stat().st_size - DIGEST_BYTES
+            while missing > 0 and (piece := file.read(min(missing, PIECE_BYTES))):
+                digest.update(piece)
+                missing -= len(piece)
+            recorded = file.read()
+    except FileNotFoundError:
+        raise DamagedShardError(name) from None
+    if missing or recorded != digest.digest():
+        raise DamagedShardError(name)
 
 
 def write_packed(store: ShardStore, name: str, data: bytes) -> None:
     """Write bytes under `name`, compressed, entirely or not at all."""
-    store.write(name, _codec().compress(data, asbytes=True) if data else b"")
+    write_bytes(store, name, _codec().compress(data, asbytes=True) if data else b"")
 
 
 def read_packed(store: ShardStore, name: str) -> Iterator[bytes]:
-    """What `write_packed` wrote, piece by piece."""
-    with store.open(name) as file:
-        if not file.read(1):
-            return
-        file.seek(0)
-        with pa.CompressedInputStream(file, "zstd") as stream:
+    """What `write_packed` wrote, piece by piece.
+
+    Raises:
+        DamagedShardError: as `read_bytes`, before the first piece.
+    """
+    if data := read_bytes(store, name):
+        with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
             while piece := stream.read(PIECE_BYTES):
                 yield piece
 
@@ -218,13 +274,16 @@ def _codec() -> "pa.Codec":
 
 def write_record(store: ShardStore, name: str, record: Any) -> None:
     """Write a JSON value under `name`, entirely or not at all."""
-    store.write(name, json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
+    write_bytes(store, name, json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
 
 
 def read_record(store: ShardStore, name: str) -> Any:
-    """The JSON value under `name`."""
-    with store.open(name) as file:
-        return json.loads(file.read())
+    """The JSON value under `name`.
+
+    Raises:
+        DamagedShardError: as `read_bytes`.
+    """
+    return json.loads(read_bytes(store, name))
 
 
 def _column(field: "pa.Field", values: list[Any]) -> "pa.Array":

@@ -36,6 +36,7 @@ from data_processing.formats.text_readers import read_code, read_prose
 from data_processing.formats.time_limit import TooSlow, time_limit
 from data_processing.formats.unpacking import UnpackingBudget
 from data_processing.formats.web_archive_readers import read_warc
+from data_processing.sources.file_digests import state_of
 from data_processing.sources.raw_files import RawFile, changed_while_read
 from data_processing.sources.remote_files import RemoteFile, open_remote, remote_version
 
@@ -204,14 +205,16 @@ class _Source:
         return RawInput(opened, file.source, file.format, max(0, end - file.begin))
 
     def has_changed(self) -> bool:
-        """Whether it was written to, as far as size and time stamp (or what the store says) tell."""
-        return self._state() != self._before
+        """Whether it was written to, as far as size and time stamps (or what the store says) tell; also before it was
+        opened, where somebody had looked at its content then."""
+        expected = self._file.state if isinstance(self._file, RawFile) else None
+        return self._state() != self._before or (expected is not None and self._before[1] != expected)
 
     def _state(self) -> tuple[int, object]:
         if isinstance(self._file, RemoteFile):
             return remote_version(self._file.path)
         status = os.fstat(self._opened.fileno())
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, state_of(status)
 
 
 class _Window(io.RawIOBase):

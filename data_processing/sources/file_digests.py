@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from core.files import sha256_file
 
@@ -25,6 +26,20 @@ CREATE TABLE IF NOT EXISTS digests (
     path BLOB PRIMARY KEY, size INTEGER, inode INTEGER, modified INTEGER, changed INTEGER, sha256 TEXT
 ) WITHOUT ROWID
 """
+
+
+class FileState(NamedTuple):
+    """What changes when somebody writes to a file."""
+
+    num_bytes: int
+    inode: int
+    modified_ns: int
+    changed_ns: int
+
+
+def state_of(status: os.stat_result) -> FileState:
+    """The state that the operating system reports."""
+    return FileState(status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class FileDigests:
@@ -64,16 +79,24 @@ class FileDigests:
         Raises:
             OSError: it cannot be read.
         """
+        return self.look(path)[0]
+
+    def look(self, path: Path) -> tuple[str, FileState]:
+        """The SHA-256 and the state in which the file had it.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         status = path.stat()
+        state = state_of(status)
         key = os.fsencode(os.path.abspath(path))  # noqa: PTH100 - Path.resolve asks the disk about every parent
-        facts = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        if (known := self._known(key, facts)) is not None:
-            return known
+        if (known := self._known(key, state)) is not None:
+            return known, state
         now = time.time_ns()
         digest = sha256_file(path)
         if max(status.st_mtime_ns, status.st_ctime_ns) < now - AT_REST_NS:
-            self._remember(key, facts, digest)
-        return digest
+            self._remember(key, state, digest)
+        return digest, state
 
     def _open(self, database: Path) -> None:
         with _not_worth_stopping():
@@ -89,7 +112,7 @@ class FileDigests:
                 raise
             self._connection = connection
 
-    def _known(self, key: bytes, facts: tuple[int, int, int, int]) -> str | None:
+    def _known(self, key: bytes, facts: FileState) -> str | None:
         if self._connection is None:
             return None
         with _not_worth_stopping():
@@ -100,7 +123,7 @@ class FileDigests:
             return None if found is None else str(found[0])
         return None
 
-    def _remember(self, key: bytes, facts: tuple[int, int, int, int], digest: str) -> None:
+    def _remember(self, key: bytes, facts: FileState, digest: str) -> None:
         if self._connection is not None and not self._read_only:
             with _not_worth_stopping():
                 self._connection.execute(

@@ -4,6 +4,7 @@ Globs are translated by pathspec; of several rules that fit a path, the last one
 """
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def _spec(globs: Sequence[str], setting: str) -> "GitIgnoreSpec":
             fits_nothing = all(
                 pattern.include is None for pattern in GitIgnoreSpec.from_lines([glob]).patterns
             )
-        except GitIgnorePatternError:
+        except (GitIgnorePatternError, re.error):  # re.error: a range such as [z-a]
             fits_nothing = True
         if fits_nothing:
             raise ConfigError(
@@ -155,7 +156,7 @@ def _rule(line: str) -> "GitIgnoreSpecPattern | None":
 
     try:
         rule = GitIgnoreSpecPattern(line)
-    except GitIgnorePatternError:
+    except (GitIgnorePatternError, re.error):
         return None
     return rule if rule.include is not None else None
 

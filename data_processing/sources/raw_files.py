@@ -13,7 +13,7 @@ from core.errors import DataError
 from core.files import TEMPORARY_MARK, sha256_json
 from core.progress import progress
 from data_processing.document import Dropped, escape_unprintable
-from data_processing.sources.file_digests import FileDigests
+from data_processing.sources.file_digests import FileDigests, FileState
 from data_processing.sources.path_rules import (
     Globs,
     IgnoreFile,
@@ -40,6 +40,7 @@ class RawFile:
         begin: Where in the file reading begins, in bytes; other than 0 only in files of lines (`split_points`).
         end: Where reading ends, in bytes; None = where the file ends.
         first_line: Number of the line at `begin`, from 1.
+        state: What it was when its content was looked at; reading something else counts as `changed`.
         read_as: The format to read it as, such as `.jsonl`, whatever its name and content say; None = as they say.
     """
 
@@ -50,6 +51,7 @@ class RawFile:
     end: int | None = None
     first_line: int = 1
     read_as: str | None = None
+    state: FileState | None = field(default=None, compare=False)
 
     @property
     def format(self) -> str:

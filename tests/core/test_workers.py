@@ -173,3 +173,35 @@ def _is_alive(process: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def fails_after_two() -> Iterator[int]:
+    yield 1
+    yield 2
+    raise KeyboardInterrupt
+
+
+def test_a_pool_that_is_left_while_workers_start_ends() -> None:
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt), process_mapper(2) as mapper:
+            list(mapper(square_slowly, fails_after_two()))
+
+
+def test_workers_load_no_module_from_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a file of the corpus was executed')")
+    script = tmp_path / "elsewhere" / "script.py"
+    script.parent.mkdir()
+    script.write_text(
+        "from core.workers import process_mapper\n"
+        "from tests.core.test_workers import square_slowly\n"
+        "with process_mapper(2) as mapper: print(list(mapper(square_slowly, range(3))))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert done.stdout == "[0, 1, 4]\n", done.stderr

@@ -351,3 +351,56 @@ def test_of_the_editions_of_each_real_book_one_stays_without_its_wrapper(
     assert all("PROJECT GUTENBERG" not in record["text"][:300].upper() for record in kept)
     pages = collector.collect_from_directory(real_data / "markdown")
     assert len(pages.read_text(encoding="utf-8").splitlines()) == 4 + 112
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("damage", ["empty", "cut", "flip", "gone"])
+def test_a_damaged_cache_is_made_anew_and_never_believed(raw: Path, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "out"
+    collect(raw, out)
+    before = results(out)
+    kinds = {path.suffix: path for path in sorted((out / ".cache" / "shards").rglob("*.*"))}
+    assert len(kinds) >= 9
+    for victim in kinds.values():
+        if not victim.exists():  # healed under another name
+            continue
+        data = bytearray(victim.read_bytes())
+        if damage == "gone":
+            victim.unlink()
+        elif damage == "flip":
+            data[len(data) // 2] ^= 1
+            victim.write_bytes(data)
+        else:
+            victim.write_bytes(data[: 0 if damage == "empty" else len(data) // 2])
+        collect(raw, out)
+        assert results(out) == before, victim.name
+
+
+def test_a_file_that_is_written_to_between_looking_and_reading_is_not_believed(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, real = raw / "0" / "005.txt", readers.open_raw
+    text = victim.read_text()
+
+    def written_to(file: RawFile) -> Any:
+        if file.source == "0/005.txt":
+            victim.write_text(text.replace(".", "!"))
+        return real(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(readers, "open_raw", written_to)
+        assert collect(raw, tmp_path / "out").ledger.dropped["changed"] == 1
+    victim.write_text(text)
+    collect(raw, tmp_path / "out")
+    collect(raw, tmp_path / "anew")
+    assert results(tmp_path / "out") == results(tmp_path / "anew")
+
+
+def test_collections_that_share_a_named_place_leave_each_others_shards_alone(
+    raw: Path, tmp_path: Path
+) -> None:
+    first = DataCollector(tmp_path / "a", cache_dir=tmp_path / "cache")
+    first.collect_from_directory(raw / "0")
+    DataCollector(tmp_path / "b", cache_dir=tmp_path / "cache").collect_from_directory(raw / "1")
+    first.collect_from_directory(raw / "2")
+    assert first.ledger.documents_in == 70

@@ -1,6 +1,8 @@
 """Cleaning, and the reasons to leave a text out."""
 
+import importlib
 import json
+import sys
 import time
 import unicodedata
 
@@ -100,3 +102,33 @@ def test_defaults_are_those_of_the_documents():
 def test_impossible_limits_are_refused(arguments: dict[str, int], message: str):
     with pytest.raises(ConfigError, match=message):
         TextCleaner(**arguments)
+
+
+def test_the_fingerprint_of_a_cleaner_of_ones_own_covers_all_that_its_files_say(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "own_cleaner.py"
+
+    def fingerprint(word: str) -> str:
+        module.write_text(
+            f"from data_processing.text_cleaner import TextCleaner\nWORD = {word!r}\n"
+            "class Base(TextCleaner):\n    def clean(self, text, *, code=False): return text.replace(WORD, '')\n"
+            "class Own(Base): pass\n"
+        )
+        sys.modules.pop("own_cleaner", None)
+        importlib.invalidate_caches()
+        return importlib.import_module("own_cleaner").Own(min_length=1).fingerprint()
+
+    assert fingerprint("foo") == fingerprint("foo") != fingerprint("bar")
+
+    def made(word: str) -> TextCleaner:
+        class Made(TextCleaner):
+            def clean(self, text: str, *, code: bool = False) -> str:
+                return text.replace(word, "")
+
+        return Made()
+
+    assert made("foo").fingerprint() != made("bar").fingerprint()
+    vague = made("foo")
+    vague.helper = object()
+    with pytest.raises(ConfigError, match="what decides its results cannot be told"):
+        vague.fingerprint()
