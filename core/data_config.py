@@ -192,9 +192,14 @@ class LanguageConfig(Config):
 
 
 class PrivacyConfig(Config):
-    """What becomes of personal data: keep it, replace it by a stand-in, or drop the document."""
+    """What becomes of personal data: keep it, replace it by a stand-in, or drop the document.
 
-    emails: Treatment = Field("keep", description="E-mail addresses.")
+    What documentation uses (example.com, 555-01xx, 203.0.113.0/24 and the like) is nobody's and stays.
+    """
+
+    emails: Treatment = Field(
+        "keep", description="E-mail addresses, but for those at example.com and the like."
+    )
     ip_addresses: Treatment = Field("keep", description="Public IPv4 and IPv6 addresses.")
     phone_numbers: Treatment = Field("keep", description="International and North American phone numbers.")
     card_numbers: Treatment = Field("keep", description="Payment card numbers with a right check digit.")
@@ -367,7 +372,8 @@ class DataConfig(Config):
     respect_gitignore: bool = Field(False, description="Whether what .gitignore files name is passed over.")
     file_list: Path | None = Field(
         None,
-        description="File that names the files to read, one path a line, instead of raw_dir; null = none.",
+        description="File that names the files to read, one path a line and relative to it, instead of raw_dir; "
+        "null = none.",
     )
     text_field: str = Field(
         "text",
@@ -445,7 +451,7 @@ class DataConfig(Config):
     cache_dir: str | None = Field(
         None,
         description="Where finished shards of work are kept, so that a later collection redoes only what changed; a "
-        "path, or an fsspec URL that all workers reach; null = <run>/cache.",
+        "path, or an fsspec URL that all workers reach; null = .cache beside the corpus.",
         json_schema_extra=RUNTIME,
     )
     output_dir: Path | None = Field(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_processing.reports.data_report import PAGE_NAME
 from evaluation.line_evaluation import shown_answers
 from pipeline.run import TrainedLine
 from pipeline.stages import stage_metrics
@@ -134,12 +135,20 @@ def _next_steps(result: TrainedLine, command: str) -> str:
         lines.append(f"  talk to it         python scripts/chat.py {run}")
     elif "pretrain" in result.artifacts:
         lines.append(f"  let it continue    python scripts/chat.py {run}")
+    if "data_report" in result.artifacts:
+        lines.append(f"  look at the data   {result.artifacts['data_report'].directory / PAGE_NAME}")
+        lines.append(
+            f"                     python scripts/inspect_data.py {run} why FILE      (or trace, sample, forget)"
+        )
     if "collect" in result.artifacts:
         lines.append(f"  see what is done   {command} --plan")
+    lines.append(f"  after a stop       {command}      (goes on where it was)")
+    if result.config.data.corpus == "python_standard_library":
+        lines += [
+            "  your own data      put files into data/datasets/raw, or:",
+            "                     python scripts/train_llm_from_scratch.py --data DIR run.name=mine",
+        ]
     lines += [
-        f"  after a stop       {command}      (goes on where it was)",
-        "  your own data      put files into data/datasets/raw, or:",
-        "                     python scripts/train_llm_from_scratch.py --data DIR run.name=mine",
         '  your own answers   data/instruction_data.jsonl with one {"instruction": …, "response": …} a line, or:',
         "                     the same command with --instruction-data FILE",
     ]

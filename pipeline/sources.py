@@ -119,7 +119,15 @@ def listed_files(file_list: Path) -> list[Path]:
             f"data.file_list={str(file_list)!r}: not UTF-8 ({error.reason} at byte {error.start})"
         ) from None
     names = [line.strip() for line in lines]
-    files = [file_list.parent / name for name in names if name and not name.startswith("#")]
+    files = []
+    for number, name in enumerate(names, start=1):
+        if name and not name.startswith("#"):
+            files.append(file_list.parent / name)
+            if not files[-1].exists():
+                raise DataError(
+                    f"{file_list}:{number}: {name}: no such file (looked for as {files[-1]}); names in data.file_list "
+                    "are relative to the directory that the list is in"
+                )
     if not files:
         raise DataError(f"data.file_list={str(file_list)!r}: names no file; write one path a line")
     return files

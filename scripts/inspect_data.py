@@ -11,8 +11,10 @@ from core.manifest import read_manifest, verify_files
 from data_processing.reports.data_report import gather_facts
 from data_processing.reports.inspect_corpus import (
     Places,
+    copies_of,
     find_places,
     forget,
+    old_results,
     resolve_source,
     sample,
     undo_forget,
@@ -61,7 +63,9 @@ def parser() -> Parser:
     commands.add_parser("verify", help="read every byte of what was made and compare with what was written")
     command = commands.add_parser("forget", help="leave files or documents out from the next collection on")
     command.add_argument("files", nargs="+", metavar="FILE", help="names as for why")
-    command.add_argument("--because", metavar="TEXT", help="why, for those who read the record later")
+    command.add_argument(
+        "--because", metavar="TEXT", help="why, for those who read the record later; needed but with --undo"
+    )
     command.add_argument("--undo", action="store_true", help="take it back")
     return result
 
@@ -102,7 +106,13 @@ def _forget(flags: argparse.Namespace, places: Places) -> str:
     if flags.because is None:
         raise UsageError("forget needs --because TEXT: say why, for those who read the record later")
     sources = [resolve_source(places, name) for name in flags.files]
-    page = forget_page(forget(places.run, sources, flags.because), sources, undo=False)
+    page = forget_page(
+        forget(places.run, sources, flags.because),
+        sources,
+        undo=False,
+        copies=copies_of(places, sources),
+        old_results=old_results(places),
+    )
     return f"{page}\n{_what_becomes_stale(places.run)}"
 
 

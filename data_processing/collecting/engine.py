@@ -73,9 +73,11 @@ def _dask_client(config: DataConfig) -> Iterator[Any]:
             yield client
         return
     number = num_workers_within(config.memory_bytes, config.num_workers)
+    # Its own account of coming and going, in some thirty lines, looks like a crash.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with (
         distributed.LocalCluster(
-            n_workers=number, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+            n_workers=number, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -3,11 +3,12 @@
 Reads what lies beside the corpus (`corpus_files`) and never a raw file. Where a sentence came from: `trace_sentence`.
 """
 
+import glob
 import heapq
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -203,6 +204,26 @@ def forget(run_dir: Path, sources: Sequence[str], because: str) -> list[str]:
     if not because.strip():
         raise DataError("because: empty; say why, in a few words, for those who read the record later")
     return _record(run_dir, sources, action="forget", because=because)
+
+
+def copies_of(places: Places, sources: Collection[str]) -> list[str]:
+    """The documents that were left out as copies or near copies of these, and are not among them themselves."""
+    beginnings = tuple(
+        beginning for source in sources for beginning in (f"the same text as {source}", f"like {source} (")
+    )
+    found = []
+    for line in _parsed(places.corpus / DROPPED_NAME, b"duplicate"):
+        exact = line["reason"] == "duplicate" and line["detail"] in beginnings
+        near = line["reason"] == "near_duplicate" and line["detail"].startswith(beginnings)
+        if (exact or near) and line["source"] not in sources:
+            found.append(str(line["source"]))
+    return found
+
+
+def old_results(places: Places) -> list[Path]:
+    """Results of earlier collections that were moved aside, and hold what was in them."""
+    beside = [place for place in (places.corpus, places.dataset) if place is not None]
+    return sorted(old for place in beside for old in place.parent.glob(f"{glob.escape(place.name)}.stale-*"))
 
 
 def undo_forget(run_dir: Path, sources: Sequence[str]) -> list[str]:

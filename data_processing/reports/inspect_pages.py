@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data_processing.reports.inspect_corpus import MOST_CASES, Account
@@ -137,8 +138,21 @@ def sample_page(reason: str, samples: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def forget_page(changed: Sequence[str], asked: Sequence[str], *, undo: bool) -> str:
-    """What `forget` did and what it did not do."""
+def forget_page(
+    changed: Sequence[str],
+    asked: Sequence[str],
+    *,
+    undo: bool,
+    copies: Sequence[str] = (),
+    old_results: Sequence[Path] = (),
+) -> str:
+    """What `forget` did and what it did not do.
+
+    Args:
+        changed, asked: Sources whose state changed, and all that were named.
+        copies: Sources that were left out as copies of these and would now take their place.
+        old_results: Directories of earlier results, which hold the text too.
+    """
     if not changed:
         state = "not forgotten" if undo else "forgotten already"
         return (
@@ -147,9 +161,17 @@ def forget_page(changed: Sequence[str], asked: Sequence[str], *, undo: bool) -> 
     listed = "\n".join(f"  {visible(source)}" for source in changed)
     if undo:
         return f"no longer forgotten, and collected again the next time:\n{listed}"
+    instead = "\n".join(f"  {visible(source)}" for source in copies)
+    kept = "\n".join(f"  {visible(str(place))}" for place in old_results)
     return (
         f"recorded; left out the next time that the corpus is collected:\n{listed}\n"
-        "This removes neither the raw file, which you may want to delete yourself, nor what was made from it: the "
+        + (
+            f"copies that would take their place; forget them too if you mean the text:\n{instead}\n"
+            if copies
+            else ""
+        )
+        + (f"earlier results that hold the text until you delete them:\n{kept}\n" if old_results else "")
+        + "This removes neither the raw file, which you may want to delete yourself, nor what was made from it: the "
         "corpus, the dataset and the cache hold the text until they are made anew, and what models have learned from "
         "it they go on knowing until they are trained anew without it."
     )

@@ -12,8 +12,10 @@ from data_processing.data_collector import DataCollector
 from data_processing.reports.inspect_corpus import (
     FORGOTTEN_NAME,
     Places,
+    copies_of,
     find_places,
     forget,
+    old_results,
     read_forgotten,
     resolve_source,
     sample,
@@ -281,3 +283,19 @@ def test_a_document_that_came_from_no_file_is_known_by_its_own_name(tmp_path: Pa
     assert why(places, "text[2]").dropped[0]["reason"] == "too_short"
     with pytest.raises(DataError, match=r"text has no document \[3\]"):
         why(places, "text[3]")
+
+
+def test_copies_that_would_take_the_place_of_what_is_forgotten_are_named(tmp_path: Path):
+    text, other = make_documents(2)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    long_text = text + " And one more sentence that makes this one the longest of all."
+    for name, content in {"a.txt": text, "b.txt": long_text, "c.txt": long_text, "d.txt": other}.items():
+        (raw / name).write_text(content)
+    DataCollector(tmp_path / "corpus").collect_from_directory(raw)
+    (tmp_path / "corpus.stale-1").mkdir()
+    places = find_places(tmp_path / "corpus")
+    assert copies_of(places, ["b.txt"]) == ["a.txt", "c.txt"]
+    assert copies_of(places, ["b.txt", "a.txt"]) == ["c.txt"]
+    assert copies_of(places, ["d.txt"]) == []
+    assert old_results(places) == [tmp_path / "corpus.stale-1"]
