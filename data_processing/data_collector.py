@@ -9,7 +9,7 @@ from typing import Any
 
 from core.data_config import DataConfig, ReadingConfig
 from core.errors import ConfigError, DataError, DiskError
-from core.files import json_bytes, lock, sha256_file, write_json
+from core.files import TEMPORARY_MARK, json_bytes, lock, remove_leftovers, sha256_file, write_json
 from core.progress import progress
 from core.workers import Mapper
 from data_processing.collecting.assemble_part import AssembleTask
@@ -239,6 +239,11 @@ class DataCollector:
             yield
             return
         with lock(Path(self.cache_dir, ".lock"), held=self.output_dir):
+            # Nobody else writes here now, so what is half-written was left by a process that was killed.
+            for name in CORPUS_FILES:
+                remove_leftovers(self.output_dir / name)
+            for leftover in Path(self.cache_dir).glob(f"shards/*/.*{TEMPORARY_MARK}*"):
+                leftover.unlink(missing_ok=True)
             yield
 
     @property

@@ -37,6 +37,9 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
         signal.signal(signal.SIGINT, _stop)
     try:
         return body()
+    except _Stopped as stopped:
+        print(f"error[{Preempted.code}]: {stopped}", file=sys.stderr)
+        return Preempted.exit_code
     except BloomeryError as error:
         if debug:
             traceback.print_exc()
@@ -62,6 +65,11 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    raise Preempted(
+    raise _Stopped(
         f"{signal.Signals(number).name}: stopped; what was finished is kept, the same command goes on from there"
     )
+
+
+class _Stopped(BaseException):
+    """A signal came. No Exception: it is raised wherever Python happens to be, and what stands there must not take it
+    for an error of its own (`enum` makes another one of any ValueError)."""
