@@ -33,6 +33,7 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
     with contextlib.suppress(io.UnsupportedOperation):  # a standard error that is no file, as in tests
         faulthandler.enable()  # where Python was when the system ended it, say for a mapped file that was cut off
     if resumable:
+        _STOPPED.clear()
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGINT, _stop)
     try:
@@ -53,6 +54,9 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last place that can say something short
+        if _STOPPED:  # a library took the signal for a failure of its own and raised that instead
+            print(f"error[{Preempted.code}]: {_STOPPED[-1]}", file=sys.stderr)
+            return Preempted.exit_code
         if debug:
             traceback.print_exc()
         print(
@@ -65,9 +69,13 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    raise _Stopped(
-        f"{signal.Signals(number).name}: stopped; what was finished is kept, the same command goes on from there"
-    )
+    message = f"{signal.Signals(number).name}: stopped; what was finished is kept, the same command goes on from there"
+    _STOPPED.append(message)
+    raise _Stopped(message)
+
+
+_STOPPED: list[str] = []
+"""What signals said so far in this process, which ends with the first."""
 
 
 class _Stopped(BaseException):
