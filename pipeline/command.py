@@ -38,10 +38,11 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
         signal.signal(signal.SIGINT, _stop)
     try:
         return body()
-    except _Stopped as stopped:
-        print(f"error[{Preempted.code}]: {stopped}", file=sys.stderr)
-        return Preempted.exit_code
+    except _Stopped:
+        return _stopped()
     except BloomeryError as error:
+        if _STOPPED:
+            return _stopped()
         if debug:
             traceback.print_exc()
         print(f"error[{error.code}]: {error}", file=sys.stderr)
@@ -55,8 +56,7 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
         return 0
     except Exception as error:  # noqa: BLE001 - the last place that can say something short
         if _STOPPED:  # a library took the signal for a failure of its own and raised that instead
-            print(f"error[{Preempted.code}]: {_STOPPED[-1]}", file=sys.stderr)
-            return Preempted.exit_code
+            return _stopped()
         if debug:
             traceback.print_exc()
         print(
@@ -67,11 +67,16 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
         return INTERNAL_ERROR_EXIT_CODE
 
 
+def _stopped() -> int:
+    print(f"error[{Preempted.code}]: {_STOPPED[-1]}", file=sys.stderr)
+    return Preempted.exit_code
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     message = f"{signal.Signals(number).name}: stopped; what was finished is kept, the same command goes on from there"
     _STOPPED.append(message)
-    raise _Stopped(message)
+    raise _Stopped
 
 
 _STOPPED: list[str] = []

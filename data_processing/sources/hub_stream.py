@@ -176,7 +176,7 @@ def _patiently(action: Callable[[], T], origin: Origin, patience: Patience) -> T
     while True:
         try:
             result = action()
-        except Exception as raised:
+        except Exception as raised:  # whatever it is, it is raised again unless it may pass by itself
             error = _answer_behind(raised)
             if not is_transient(error):
                 raise _explained(error, origin) from raised

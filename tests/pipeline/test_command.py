@@ -51,5 +51,21 @@ def test_a_signal_ends_resumable_work_with_75(
     assert f"{number.name}: stopped; what was finished is kept" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("made_of_it", [RuntimeError, DataError])
+def test_a_signal_that_a_library_makes_an_error_of_its_own_is_still_a_signal(
+    made_of_it: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body() -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as error:
+            raise made_of_it("import failed") from error
+        return 0
+
+    assert run_command(body, resumable=True) == 75
+    assert "SIGTERM: stopped" in capsys.readouterr().err
+    assert run_command(fail(DataError("bad data")), resumable=True) == 65
+
+
 def test_ctrl_c_ends_other_work_with_130() -> None:
     assert run_command(fail(KeyboardInterrupt())) == 130
