@@ -24,6 +24,7 @@ def measure(seconds: float) -> float:
     from core.device_manager import DeviceManager
     from core.training_config import ModelConfig, TrainingConfig
     from models.transformer_lm import create_model_from_config
+    from training.schedules import Horizon
     from training.trainer import Trainer
 
     shape = ModelConfig(hidden_size=256, num_layers=6, num_attention_heads=4, vocab_size=4096)
@@ -32,7 +33,7 @@ def measure(seconds: float) -> float:
         create_model_from_config(shape, seed=0),
         TrainingConfig(batch_size=4),
         manager,
-        total_steps=1_000_000,
+        horizon=Horizon.of(TrainingConfig(), 1_000_000),
         compute_dtype=manager.compute_dtype("auto"),
         output_dir=Path(),
     )

@@ -92,6 +92,11 @@ class DeviceManager:
             return torch.bfloat16
         return torch.float32
 
+    def measured_flops(self, dtype: torch.dtype) -> float:
+        """Speed of a product of square matrices in `dtype`, in FLOP/s, measured in some milliseconds."""
+        size = 4096 if self.device.type == "cuda" else 512
+        return 2 * size**3 / _product_seconds(size, dtype, self.device)
+
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[Any]:
         """A context in which products run in `dtype` while weights stay float32."""
         if dtype == torch.float32:
@@ -129,15 +134,18 @@ def _machine_memory_bytes() -> int:
 
 
 def _bf16_speedup_on_cpu() -> float:
-    # 512 is a typical width of small models; the minimum of five leaves out what other processes disturb.
-    times = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(512, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
-        left @ right
-        trials = []
-        for _ in range(5):
-            start = time.perf_counter()
-            left @ right
-            trials.append(time.perf_counter() - start)
-        times[dtype] = min(trials)
-    return times[torch.float32] / times[torch.bfloat16]
+    # 512 is a typical width of small models.
+    cpu = torch.device("cpu")
+    return _product_seconds(512, torch.float32, cpu) / _product_seconds(512, torch.bfloat16, cpu)
+
+
+def _product_seconds(size: int, dtype: torch.dtype, device: torch.device) -> float:
+    left, right = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    result = left @ right
+    trials = []
+    for _ in range(5):
+        start = time.perf_counter()
+        result = left @ right
+        float(result[0, 0])  # waits for a GPU
+        trials.append(time.perf_counter() - start)
+    return min(trials)  # what other processes disturb is left out

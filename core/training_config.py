@@ -225,7 +225,16 @@ class OptimizationConfig(Config):
         description="Length of the run, in seconds: the speed is measured on the first start, the number of steps is "
         "fixed from it and kept when the run is resumed.",
     )
-    learning_rate: float = Field(1e-3, gt=0.0, le=10.0, description="Peak learning rate (dimensionless).")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="adamw for all parameters; or muon for the matrices of the blocks and adamw for the rest.",
+    )
+    learning_rate: float = Field(
+        1e-3, gt=0.0, le=10.0, description="Peak learning rate of what AdamW moves (dimensionless)."
+    )
+    matrix_learning_rate: float = Field(
+        0.02, gt=0.0, le=10.0, description="Peak learning rate of what Muon moves (dimensionless)."
+    )
     min_learning_rate: float = Field(
         0.0, ge=0.0, le=10.0, description="Learning rate at the end of the decay (dimensionless)."
     )
@@ -273,7 +282,11 @@ class OptimizationConfig(Config):
     gradient_checkpointing: bool = Field(
         False, description="Recompute blocks in the backward pass: less memory, more time."
     )
-    compile: bool = Field(False, description="Use torch.compile (needs a C++ compiler on CPU).")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="torch.compile, which takes some seconds at the start and fewer for each step after: auto = where "
+        "it works and the run is long enough to win by it. true means on, false means off.",
+    )
     eval_steps: int = Field(
         250,
         ge=1,
@@ -330,6 +343,11 @@ class OptimizationConfig(Config):
     @classmethod
     def _from_switch(cls, value: Any) -> Any:
         return {True: "auto", False: "fp32"}[value] if isinstance(value, bool) else value
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _from_compile_switch(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:

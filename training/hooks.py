@@ -205,6 +205,7 @@ class ShowProgress:
             f"loss {self._loss or math.nan:.3f}{self._validation}, lr {report.learning_rate:.1e}, {speed:,.0f} tok/s",
             refresh=False,
         )
+        self._bar.total = trainer.total_steps  # a time budget moves it
         self._bar.update(1)
 
     def close(self) -> None:

@@ -1,18 +1,41 @@
-"""Optimizers and what each parameter gets of weight decay. The learning rate is set by the trainer each step."""
+"""Optimizers, and which parameters each of them moves. Learning rate and momentum are set by the trainer each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from core.errors import MismatchError
 from core.training_config import OptimizationConfig
+from training.muon import Muon
+from training.schedules import muon_momentum
+
+Optimizers = Sequence[torch.optim.Optimizer]
 
 
-def _adamw(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
+def _adamw(model: nn.Module, config: OptimizationConfig, _compute_dtype: torch.dtype) -> Optimizers:
+    return [_adamw_of([p for p in model.parameters() if p.requires_grad], config)]
+
+
+def _muon(model: nn.Module, config: OptimizationConfig, compute_dtype: torch.dtype) -> Optimizers:
+    """Muon for the matrices of the blocks, AdamW for embeddings, head and norms, which are no maps between features."""
+    matrices = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
+    ours = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in ours]
+    muon = Muon(
+        matrices,
+        lr=config.matrix_learning_rate,
+        momentum=muon_momentum(0),
+        weight_decay=config.weight_decay,
+        compute_dtype=compute_dtype,
+    )
+    return [muon, _adamw_of(rest, config)]
+
+
+def _adamw_of(parameters: list[nn.Parameter], config: OptimizationConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019). Matrices decay; norms and biases do not: decay would pull a norm's
     scale to zero, where it means nothing."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -23,51 +46,80 @@ def _adamw(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimize
     )
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizationConfig], torch.optim.Optimizer]] = {"adamw": _adamw}
+OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizationConfig, torch.dtype], Optimizers]] = {
+    "adamw": _adamw,
+    "muon": _muon,
+}
 
 
-def create_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
-    """The optimizer for `model` under `config`."""
-    return OPTIMIZERS["adamw"](model, config)
+def create_optimizers(
+    model: nn.Module, config: OptimizationConfig, *, compute_dtype: torch.dtype = torch.float32
+) -> Optimizers:
+    """The optimizers of `model` under `config`; together they move every parameter.
+
+    Args:
+        compute_dtype: Of the products that an optimizer makes itself.
+    """
+    optimizers = OPTIMIZERS[config.optimizer](model, config, compute_dtype)
+    for group in _groups(optimizers):
+        group["peak_lr"] = group["lr"]
+    return optimizers
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Use `value` for the next update, in every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = value
+def set_course(optimizers: Optimizers, *, learning_rate_share: float, step: int) -> None:
+    """Use this share of each group's peak learning rate, and the momentum of the step, for the next update."""
+    for group in _groups(optimizers):
+        group["lr"] = group["peak_lr"] * learning_rate_share
+        if "momentum" in group:
+            group["momentum"] = muon_momentum(step)
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state as named tensors, `<state>/<parameter>`, for a file without pickle."""
-    names = _names_by_index(model, optimizer)
+def optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, torch.Tensor]:
+    """The optimizers' state as named tensors, `<state>/<parameter>`, for a file without pickle."""
     return {
         f"{key}/{names[index]}": value
+        for optimizer in optimizers
+        for names in [_names_by_index(model, optimizer)]
         for index, state in optimizer.state_dict()["state"].items()
         for key, value in state.items()
     }
 
 
 def load_optimizer_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+    model: nn.Module, optimizers: Optimizers, tensors: dict[str, torch.Tensor]
 ) -> None:
     """Put back what `optimizer_tensors` returned.
 
     Raises:
         MismatchError: the tensors are of other parameters than the model's.
     """
-    names = _names_by_index(model, optimizer)
+    known = {name for name, _ in model.named_parameters()}
+    for key in tensors:
+        if (name := key.partition("/")[2]) not in known:
+            raise MismatchError(f"the optimizer state has {key!r}, but the model has no parameter {name!r}")
+    for optimizer in optimizers:
+        _load_into(optimizer, _names_by_index(model, optimizer), tensors)
+
+
+def _load_into(
+    optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, torch.Tensor]
+) -> None:
     indices = {name: index for index, name in names.items()}
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
-        if name not in indices:
-            raise MismatchError(f"the optimizer state has {key!r}, but the model has no parameter {name!r}")
-        state.setdefault(indices[name], {})[kind] = value
-    if state and len(state) != len(indices):
+        if name in indices:
+            state.setdefault(indices[name], {})[kind] = value
+    if tensors and len(state) != len(indices):
         missing = sorted(name for index, name in names.items() if index not in state)
         raise MismatchError(f"the optimizer state lacks {missing[0]!r} ({len(missing)} parameters in all)")
     # load_state_dict puts each tensor where this optimizer wants it (AdamW's step counter moves with `fused`).
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _groups(optimizers: Optimizers) -> Iterator[dict[str, Any]]:
+    for optimizer in optimizers:
+        yield from optimizer.param_groups
 
 
 def _names_by_index(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 import math
-import statistics
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from core.training_config import OptimizationConfig
 from models.counting import count_parameters
 from models.transformer_lm import TransformerLM
 from training.batches import BatchSource
+from training.compiling import should_compile
+from training.schedules import Horizon
 from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -33,8 +35,10 @@ TOKENS_PER_PARAMETER = 20
 MAX_DEFAULT_EPOCHS = 4.0
 """Muennighoff et al. 2023: up to four passes over the same data are worth nearly as much as new data."""
 
-BUDGET_SHARE_FOR_STEPS = 0.93
-"""Of a time budget; the rest is for checkpoints, the measurement itself and a machine that slows down a little."""
+BUDGET_SHARE_FOR_STEPS = 0.95
+"""Of a time budget in the first guess; the rest is for checkpoints."""
+
+PROBE_STEPS = 6
 
 LENGTH_SETTINGS = frozenset(LENGTHS)
 
@@ -47,6 +51,7 @@ class RunLength:
     compute_dtype: str
     because: str
     settings: Mapping[str, Any]
+    compiled: bool
 
 
 def resolve_total_steps(
@@ -82,10 +87,15 @@ def fix_length(
             return stored
     dtype = device_manager.compute_dtype(config.mixed_precision)
     if config.time_budget_seconds is not None:
-        total, because = _steps_within_budget(model, config, device_manager, source, dtype)
+        compiled = should_compile(
+            config.compile, device_manager.device, expected_seconds=config.time_budget_seconds
+        )
+        total, because = _steps_within_budget(model, config, device_manager, source, dtype, compiled=compiled)
     else:
         total, because = _steps_without_budget(model, config, source)
-    length = RunLength(total, str(dtype).removeprefix("torch."), because, settings)
+        seconds = _expected_seconds(model, config, device_manager, dtype, total)
+        compiled = should_compile(config.compile, device_manager.device, expected_seconds=seconds)
+    length = RunLength(total, str(dtype).removeprefix("torch."), because, settings, compiled)
     write_json(path, dataclasses.asdict(length))
     return length
 
@@ -96,11 +106,25 @@ def _steps_without_budget(
     return resolve_total_steps(
         config,
         batches_per_epoch=source.batches_per_epoch,
-        tokens_per_step=config.batch_size
-        * config.gradient_accumulation_steps
-        * model.config.max_position_embeddings,
+        tokens_per_step=_tokens_per_step(model, config),
         num_parameters=count_parameters(model.config).total,
     )
+
+
+def _tokens_per_step(model: TransformerLM, config: OptimizationConfig) -> int:
+    return config.batch_size * config.gradient_accumulation_steps * model.config.max_position_embeddings
+
+
+def _expected_seconds(
+    model: TransformerLM,
+    config: OptimizationConfig,
+    device_manager: DeviceManager,
+    dtype: torch.dtype,
+    total_steps: int,
+) -> float:
+    # Six operations a parameter and token (Kaplan et al. 2020), at 0.4 of the speed of plain products.
+    operations = 6 * count_parameters(model.config).total * _tokens_per_step(model, config) * total_steps
+    return operations / (0.4 * device_manager.measured_flops(dtype))
 
 
 def _steps_within_budget(
@@ -109,37 +133,36 @@ def _steps_within_budget(
     device_manager: DeviceManager,
     source: BatchSource,
     dtype: torch.dtype,
+    *,
+    compiled: bool,
 ) -> tuple[int, str]:
-    """Measure steps of a copy of the model, for 4 % of the budget and at least four steps after a first one."""
+    """A first guess from a few steps of a copy of the model; `KeepTimeBudget` corrects it on the way."""
     assert config.time_budget_seconds is not None
+    started = time.monotonic()
     probe = Trainer(
         copy.deepcopy(model),
         config,
         device_manager,
-        total_steps=1_000_000,
+        horizon=Horizon.of(config, 1_000_000),
         compute_dtype=dtype,
         output_dir=Path(),
+        compiled=compiled,
     )
     batches = source.from_micro_batch(0)
     seconds: list[float] = []
-    enough = 0.04 * config.time_budget_seconds
-    with (
-        torch.random.fork_rng(devices=[]),
-        progress(total=round(enough, 1), description="measuring the speed", unit="s") as bar,
-    ):
-        while len(seconds) < 5 or sum(seconds) < enough:
+    with torch.random.fork_rng(devices=[]):
+        for _ in progress(range(PROBE_STEPS), description="measuring the speed", unit="step"):
             step = [next(batches) for _ in range(config.gradient_accumulation_steps)]
             seconds.append(probe.train_step(step).elapsed_seconds)
-            bar.update(min(seconds[-1], max(0.0, enough - bar.n)))
-    # The lower quartile, because what else runs on the machine slows down some steps and speeds up none.
-    step_seconds = statistics.quantiles(seconds[1:], n=4)[0]
+    # The first one compiles and fills caches. What else runs on the machine slows down some steps, speeds up none.
+    step_seconds = min(seconds[1:])
     # A forward pass costs a third of a step (Kaplan et al. 2020): forward 1, backward 2.
     evaluation = (config.eval_batches or 50) / 3 / config.gradient_accumulation_steps / config.eval_steps
-    available = BUDGET_SHARE_FOR_STEPS * config.time_budget_seconds - sum(seconds)
+    available = BUDGET_SHARE_FOR_STEPS * config.time_budget_seconds - (time.monotonic() - started)
     total = max(1, int(available / (step_seconds * (1 + evaluation))))
     passes = total * config.gradient_accumulation_steps / source.batches_per_epoch
     return total, (
-        f"measured {step_seconds * 1000:.0f} ms a step for {config.time_budget_seconds:g} s, "
+        f"{step_seconds * 1000:.0f} ms a step at first, to end after {config.time_budget_seconds:g} s; about "
         f"{passes:.2f} passes over the data"
     )
 

@@ -1,7 +1,9 @@
-"""The learning rate as a pure function of the step, so that a resumed run needs no scheduler state."""
+"""Learning rate and momentum as pure functions of the step, so that a resumed run needs no scheduler state."""
 
+import dataclasses
 import math
 from collections.abc import Callable
+from typing import Self
 
 from core.training_config import OptimizationConfig
 
@@ -32,25 +34,62 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
 """Share (1 to 0) of the way from min_learning_rate to learning_rate, by progress (0 to 1) after the warm-up."""
 
 
-def num_warmup_steps(config: OptimizationConfig, total_steps: int) -> int:
-    """Length of the warm-up, in steps; at most the whole run."""
-    wanted = config.warmup_steps
-    if wanted is None:
-        wanted = round(config.warmup_ratio * total_steps)
-    return min(wanted, total_steps)
+@dataclasses.dataclass(frozen=True)
+class Horizon:
+    """Where a run ends, and how far through it a step is.
+
+    A run that learns on the way that it ends earlier or later goes on from the progress that it had: the learning rate
+    does not jump, and still arrives at its end with the run.
+    """
+
+    total_steps: int
+    warmup: float
+    """Share of the run that the warm-up takes (0 to 1)."""
+    from_step: int = 0
+    from_progress: float = 0.0
+
+    @classmethod
+    def of(cls, config: OptimizationConfig, total_steps: int) -> Self:
+        """The horizon of a run that starts."""
+        wanted = config.warmup_steps
+        if wanted is None:
+            wanted = round(config.warmup_ratio * total_steps)
+        return cls(total_steps, min(wanted, total_steps) / total_steps)
+
+    def progress(self, step: int) -> float:
+        """How far through the run the beginning of `step` (0-based) is, from 0 to 1."""
+        if step >= self.total_steps:
+            return 1.0
+        steps_from_there = (step - self.from_step) / (self.total_steps - self.from_step)
+        return self.from_progress + (1.0 - self.from_progress) * steps_from_there
+
+    def ending_at(self, total_steps: int, *, seen_from: int) -> "Horizon":
+        """The horizon that has the same progress at the step `seen_from`, and ends with `total_steps`."""
+        return Horizon(total_steps, self.warmup, seen_from, self.progress(seen_from))
 
 
-def learning_rate(step: int, config: OptimizationConfig, total_steps: int) -> float:
-    """The learning rate of the update number `step` (0-based) of `total_steps`.
+def learning_rate(step: int, config: OptimizationConfig, horizon: Horizon) -> float:
+    """The learning rate of the update number `step` (0-based).
 
     Warm-up rises linearly and reaches the peak at its last step; the last update of the run is the one just
     before the schedule would reach min_learning_rate, so that no update is made with a rate of zero.
     """
-    warmup = num_warmup_steps(config, total_steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1, total_steps - warmup)
-    # The schedules know only what comes after the warm-up; the setting is a share of all steps.
-    decay_share = min(1.0, config.decay_ratio * total_steps / max(1, total_steps - warmup))
-    share = SCHEDULES[config.schedule](min(progress, 1.0), decay_share)
+    progress, warmup = horizon.progress(step), horizon.warmup
+    if progress < warmup:
+        return config.learning_rate * min(1.0, horizon.progress(step + 1) / warmup)
+    # The schedules know only what comes after the warm-up; decay_ratio is a share of all steps.
+    after = 1.0 - warmup
+    share = SCHEDULES[config.schedule](
+        (progress - warmup) / after, min(1.0, config.decay_ratio / after) if after else 1.0
+    )
     return config.min_learning_rate + share * (config.learning_rate - config.min_learning_rate)
+
+
+MOMENTUM_WARMUP_STEPS = 300
+FIRST_MOMENTUM, MOMENTUM = 0.85, 0.95
+"""Muon's momentum rises over the first steps, where gradients turn fast (Jordan et al. 2024)."""
+
+
+def muon_momentum(step: int) -> float:
+    """Muon's momentum in the update number `step` (0-based)."""
+    return FIRST_MOMENTUM + min(1.0, step / MOMENTUM_WARMUP_STEPS) * (MOMENTUM - FIRST_MOMENTUM)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from core.device_manager import DeviceManager
 from core.errors import ConfigError, CorruptArtifactError, DataError, MismatchError, Preempted
 from core.files import explain_disk_errors
+from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
 from models.hf_layout import load_model
@@ -44,6 +45,8 @@ from training.hooks import (
 )
 from training.optimizer import load_optimizer_tensors, optimizer_tensors
 from training.run_length import LENGTH_SETTINGS, RunLength, fix_length, with_new_end
+from training.schedules import Horizon
+from training.time_budget import KeepTimeBudget
 from training.trainer import Hook, Progress, Trainer
 
 logger = logging.getLogger(__name__)
@@ -105,6 +108,7 @@ def train_model(
         ConfigError: `output_dir` already holds checkpoints and none was named to go on from.
         MismatchError: the checkpoint was made with other settings, another model or another tokenizer.
     """
+    started = time.monotonic()
     source = training_batches(train_loader, seed=config.seed)
     tokenizer = tokenizer or _tokenizer_of(train_loader)
     with explain_disk_errors(output_dir):
@@ -124,6 +128,8 @@ def train_model(
         raise ConfigError(
             f"{output_dir}: holds checkpoints of its own, and {checkpoint} is another run's; choose an empty output_dir"
         )
+    if device_manager.device.type == "cpu":
+        keep_freed_memory()
     model.to(device_manager.device)
     data = _data_fingerprint(train_loader)
     state = _read_state(checkpoint, config, model, tokenizer, data) if checkpoint is not None else None
@@ -138,9 +144,10 @@ def train_model(
         model,
         config,
         device_manager,
-        total_steps=length.total_steps,
+        horizon=_horizon(config, length, state),
         compute_dtype=getattr(torch, length.compute_dtype),
         output_dir=output_dir,
+        compiled=length.compiled,
         token_byte_lengths=_byte_lengths(tokenizer, model.config),
     )
     if checkpoint is not None and state is not None:
@@ -157,8 +164,15 @@ def train_model(
         length.compute_dtype,
         device_manager.device,
     )
-    origin = _Origin(length, tokenizer, data)
+    origin = _Origin(length, tokenizer, data, started)
     return _run(trainer, source, val_loader, origin, description, hooks)
+
+
+def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, Any] | None) -> Horizon:
+    """Where the run ends: as its checkpoint has it, unless another length was asked for since."""
+    if state is not None and state["length"] == dataclasses.asdict(length):
+        return Horizon(**state["horizon"])
+    return Horizon.of(config, length.total_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +182,8 @@ class _Origin:
     length: RunLength
     tokenizer: Tokenizer | None
     data_fingerprint: str | None
+    started: float
+    """Of this process, by the monotonic clock."""
 
 
 def _run(
@@ -179,7 +195,6 @@ def _run(
     extra_hooks: tuple[Hook, ...],
 ) -> TrainingResult:
     tokenizer = origin.tokenizer
-    started = time.monotonic()
     output_dir = trainer.output_dir
 
     def facts(trainer: Trainer) -> dict[str, Any]:
@@ -200,7 +215,7 @@ def _run(
             tokenizer,
             facts=facts(trainer),
             trainer_state=_state(trainer, origin),
-            optimizer_state=optimizer_tensors(trainer.model, trainer.optimizer),
+            optimizer_state=optimizer_tensors(trainer.model, trainer.optimizers),
         )
         delete_old_checkpoints(output_dir, trainer.config.save_total_limit)
 
@@ -210,7 +225,12 @@ def _run(
     sinks = open_metrics(trainer, name=description)
     bar = ShowProgress(trainer, description)
     on_signal = StopOnSignal()
-    hooks: list[Hook] = [bar, LogSteps(sinks)]
+    hooks: list[Hook] = []
+    if trainer.config.time_budget_seconds is not None:
+        # First, because the others ask whether this step is the last.
+        spent = trainer.progress.active_seconds + time.monotonic() - origin.started
+        hooks.append(KeepTimeBudget(trainer.config.time_budget_seconds, spent_seconds=spent))
+    hooks += [bar, LogSteps(sinks)]
     if val_loader is not None:
         if trainer.progress.step == 0:
             trainer.progress.initial_validation = evaluation_values(trainer.evaluate(val_loader))
@@ -242,7 +262,7 @@ def _run(
         num_steps=trainer.progress.step,
         total_steps=trainer.total_steps,
         num_tokens=trainer.progress.num_tokens,
-        elapsed_seconds=time.monotonic() - started,
+        elapsed_seconds=time.monotonic() - origin.started,
         initial_validation=trainer.progress.initial_validation,
         final_validation=trainer.progress.last_validation,
         best_validation_loss=trainer.progress.best_validation_loss,
@@ -253,6 +273,7 @@ def _state(trainer: Trainer, origin: _Origin) -> dict[str, Any]:
     return {
         "progress": dataclasses.asdict(trainer.progress),
         "length": dataclasses.asdict(origin.length),
+        "horizon": dataclasses.asdict(trainer.horizon),
         "model": trainer.model.config.to_dict(),
         "tokenizer_fingerprint": origin.tokenizer.fingerprint if origin.tokenizer is not None else None,
         "data_fingerprint": origin.data_fingerprint,
@@ -266,7 +287,7 @@ def _numerics(trainer: Trainer) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": trainer.device_manager.get_device_info()["name"],
         "threads": torch.get_num_threads(),
-        "compile": trainer.config.compile,
+        "compiled": trainer.model.is_compiled,
     }
 
 
@@ -314,7 +335,7 @@ def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> No
     weights = load_model(checkpoint).state_dict()
     trainer.model.load_state_dict(weights)
     _, tensors = load_trainer_state(checkpoint)
-    load_optimizer_tensors(trainer.model, trainer.optimizer, tensors)
+    load_optimizer_tensors(trainer.model, trainer.optimizers, tensors)
     trainer.progress = Progress(**state["progress"])
     patience = trainer.config.early_stopping_patience
     if patience is not None and trainer.progress.evaluations_without_gain >= patience:

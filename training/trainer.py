@@ -22,8 +22,8 @@ from core.training_config import OptimizationConfig
 from models.transformer_lm import TransformerLM
 from training.batches import BatchSource, check_batch
 from training.losses import Batch, count_target_bytes, count_targets, next_token_loss
-from training.optimizer import create_optimizer, set_learning_rate
-from training.schedules import learning_rate
+from training.optimizer import create_optimizers, set_course
+from training.schedules import Horizon, learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ class Progress:
     best_validation_loss: float | None = None
     evaluations_without_gain: int = 0
     bad_steps: int = 0
+    active_seconds: float = 0.0
+    """Time that the run has used in all its processes; kept for runs with a time budget only."""
     initial_validation: dict[str, float] | None = None
     last_validation: dict[str, float] | None = None
 
@@ -89,8 +91,9 @@ class Trainer:
         model: On the device already.
         config: Batch, schedule, precision.
         device_manager: Device and autocast.
-        total_steps: Length of the run.
+        horizon: Where the run ends; may be moved between steps.
         compute_dtype: Type of the products; weights stay float32.
+        compiled: Whether blocks and loss go through torch.compile.
         token_byte_lengths: (V,) integer; with it evaluations give bits per byte.
         loss_function: `(model, batch, document_masking=…) -> summed loss`.
         output_dir: Where hooks write.
@@ -102,25 +105,32 @@ class Trainer:
         config: OptimizationConfig,
         device_manager: DeviceManager,
         *,
-        total_steps: int,
+        horizon: Horizon,
         compute_dtype: torch.dtype,
         output_dir: Path,
+        compiled: bool = False,
         token_byte_lengths: torch.Tensor | None = None,
         loss_function: LossFunction = next_token_loss,
     ) -> None:
         self.model = model
         self.config = config
         self.device_manager = device_manager
-        self.total_steps = total_steps
+        self.horizon = horizon
         self.compute_dtype = compute_dtype
         self.output_dir = output_dir
         self.token_byte_lengths = token_byte_lengths
         self.loss_function = loss_function
-        self.optimizer = create_optimizer(model, config)
+        self.optimizers = create_optimizers(model, config, compute_dtype=compute_dtype)
         self.progress = Progress()
         self.should_stop: str | None = None
         model.gradient_checkpointing = config.gradient_checkpointing
-        self._callable_model = torch.compile(model) if config.compile else model
+        if compiled:
+            model.compile_blocks()
+
+    @property
+    def total_steps(self) -> int:
+        """Length of the run, as far as is known."""
+        return self.horizon.total_steps
 
     def fit(self, batches: BatchSource, hooks: Sequence[Hook]) -> None:
         """Train until `total_steps`, or until a hook sets `should_stop`."""
@@ -145,23 +155,24 @@ class Trainer:
         started = time.monotonic()
         step = self.progress.step
         torch.manual_seed(derive_seed(self.config.seed, "dropout", step))
-        rate = learning_rate(step, self.config, self.total_steps)
-        set_learning_rate(self.optimizer, rate)
+        rate = learning_rate(step, self.config, self.horizon)
+        set_course(self.optimizers, learning_rate_share=rate / self.config.learning_rate, step=step)
         num_targets = sum(count_targets(batch) for batch in batches)
 
         self.model.train()
-        loss = 0.0 if num_targets else math.nan
+        loss = torch.full((), 0.0 if num_targets else math.nan, device=self.device_manager.device)
         for batch in batches if num_targets else ():
             share = self._summed_loss(batch) / num_targets
             share.backward()  # type: ignore[no-untyped-call]
-            loss += float(share.detach())
+            loss += share.detach()
         norm = float(
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm or math.inf)
         )
         skipped = not (num_targets and math.isfinite(norm))
         if not skipped:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            for optimizer in self.optimizers:
+                optimizer.step()
+        self.model.zero_grad(set_to_none=True)
 
         num_tokens = sum(batch["input_ids"].numel() for batch in batches)
         self.progress.step += 1
@@ -169,7 +180,7 @@ class Trainer:
         self._note_bad_step(skipped, num_targets)
         return StepReport(
             step=self.progress.step,
-            loss_nats=loss,
+            loss_nats=float(loss),
             learning_rate=rate,
             gradient_norm=norm,
             num_tokens=num_tokens,
@@ -191,9 +202,7 @@ class Trainer:
     def _summed_loss(self, batch: Batch) -> torch.Tensor:
         on_device = {key: tensor.to(self.device_manager.device) for key, tensor in batch.items()}
         with self.device_manager.autocast(self.compute_dtype):
-            return self.loss_function(
-                self._callable_model, on_device, document_masking=self.config.document_masking
-            )
+            return self.loss_function(self.model, on_device, document_masking=self.config.document_masking)
 
     def _next_step_batches(self, micro_batches: Iterator[Batch]) -> list[Batch]:
         return list(itertools.islice(micro_batches, self.config.gradient_accumulation_steps))

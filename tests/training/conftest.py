@@ -15,6 +15,7 @@ from data_processing.rows.token_dataset import TokenDataset
 from models.transformer_lm import TransformerLM, create_model_from_config
 from tokenization.tokenizer import Tokenizer
 from training.pretraining_trainer import PretrainingTrainer
+from training.schedules import Horizon
 from training.trainer import Trainer
 
 
@@ -58,12 +59,12 @@ class Kit:
         )
 
     def trainer(self, **settings: Any) -> Trainer:
-        total = settings.get("total_steps", 12)
+        config = self.config(**settings)
         return Trainer(
             self.model(),
-            self.config(**settings),
+            config,
             DeviceManager("cpu"),
-            total_steps=total,
+            horizon=Horizon.of(config, settings.get("total_steps", 12)),
             compute_dtype=torch.float32,
             output_dir=self.root,
         )

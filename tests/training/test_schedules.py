@@ -4,12 +4,12 @@ import math
 import pytest
 
 from core.training_config import TrainingConfig
-from training.schedules import SCHEDULES, learning_rate
+from training.schedules import SCHEDULES, Horizon, learning_rate, muon_momentum
 
 
 def rates(total: int = 100, **settings: object) -> list[float]:
     config = TrainingConfig.from_dict({"learning_rate": 1.0, "warmup_steps": 10, **settings})
-    return [learning_rate(step, config, total) for step in range(total)]
+    return [learning_rate(step, config, Horizon.of(config, total)) for step in range(total)]
 
 
 def test_the_warm_up_rises_linearly_to_the_peak() -> None:
@@ -46,10 +46,37 @@ def test_no_schedule_rises_after_the_warm_up_or_makes_an_update_of_size_zero(sch
     assert min(values) > 0
 
 
+def rate_at(step: int, total: int, **settings: object) -> float:
+    config = TrainingConfig.from_dict({"learning_rate": 1.0, **settings})
+    return learning_rate(step, config, Horizon.of(config, total))
+
+
 def test_a_warm_up_can_be_a_share_of_the_run_or_nothing() -> None:
-    assert learning_rate(4, TrainingConfig(learning_rate=1.0, warmup_ratio=0.1), 100) == pytest.approx(0.5)
-    assert learning_rate(0, TrainingConfig(learning_rate=1.0, warmup_steps=0), 100) == 1.0
+    assert rate_at(4, 100, warmup_ratio=0.1) == pytest.approx(0.5)
+    assert rate_at(0, 100, warmup_steps=0) == 1.0
 
 
 def test_a_warm_up_longer_than_the_run_does_not_divide_by_zero() -> None:
-    assert learning_rate(2, TrainingConfig(learning_rate=1.0, warmup_steps=50), 3) == pytest.approx(1.0)
+    assert rate_at(2, 3, warmup_steps=50) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("new_end", [61, 90, 400])
+def test_a_moved_end_neither_makes_the_rate_jump_nor_leaves_it_above_the_minimum(
+    schedule: str, new_end: int
+) -> None:
+    config = TrainingConfig(learning_rate=1.0, warmup_steps=10, schedule=schedule, decay_ratio=0.5)
+    before = Horizon.of(config, 100)
+    after = before.ending_at(new_end, seen_from=60)
+    assert after.progress(60) == pytest.approx(before.progress(60))
+    assert learning_rate(60, config, after) == pytest.approx(learning_rate(60, config, before))
+    assert after.progress(new_end) == 1.0
+    values = [learning_rate(step, config, after) for step in range(60, new_end)]
+    assert all(a >= b for a, b in itertools.pairwise(values))
+    if schedule != "constant":
+        steps = new_end - 60
+        assert values[-1] <= 2.0 * values[0] / steps
+
+
+def test_the_momentum_rises_over_300_steps() -> None:
+    assert [muon_momentum(step) for step in (0, 150, 300, 10_000)] == pytest.approx([0.85, 0.9, 0.95, 0.95])

@@ -19,7 +19,7 @@ def gradient(kit, micro_batch_rows: int, dropout: float = 0.0) -> dict[str, torc
         {k: v[i : i + micro_batch_rows] for k, v in whole.items()} for i in range(0, 8, micro_batch_rows)
     ]
     caught: dict[str, torch.Tensor] = {}
-    trainer.optimizer.step = lambda: caught.update(  # type: ignore[method-assign]
+    trainer.optimizers[0].step = lambda: caught.update(  # type: ignore[method-assign]
         {n: p.grad.clone() for n, p in trainer.model.named_parameters()}
     )
     trainer.train_step(parts)
@@ -81,7 +81,7 @@ def test_dropout_differs_between_steps_and_is_the_same_again(kit) -> None:
 
     def losses() -> list[float]:
         trainer = kit.trainer(total_steps=2)
-        trainer.optimizer.step = lambda: None  # type: ignore[method-assign]
+        trainer.optimizers[0].step = lambda: None  # type: ignore[method-assign]
         return [trainer.train_step([batch]).loss_nats for _ in range(2)]
 
     assert losses() == losses()
@@ -94,12 +94,13 @@ def test_a_step_without_a_finite_gradient_changes_nothing(kit) -> None:
     trainer.train_step([good])
     weights = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
     state = {
-        i: {k: v.clone() for k, v in s.items()} for i, s in trainer.optimizer.state_dict()["state"].items()
+        i: {k: v.clone() for k, v in s.items()}
+        for i, s in trainer.optimizers[0].state_dict()["state"].items()
     }
     trainer.loss_function = lambda model, batch, **_: model(batch["input_ids"]).sum() * math.nan
     assert trainer.train_step([good]).skipped
     assert all(torch.equal(weights[n], p) for n, p in trainer.model.named_parameters())
-    for index, values in trainer.optimizer.state_dict()["state"].items():
+    for index, values in trainer.optimizers[0].state_dict()["state"].items():
         assert all(torch.equal(values[key], state[index][key]) for key in values)
 
 
@@ -128,7 +129,7 @@ def test_nothing_to_learn_or_to_evaluate_is_an_error(kit) -> None:
 def test_gradients_are_clipped_to_the_norm(kit) -> None:
     trainer = kit.trainer(max_gradient_norm=0.01)
     caught: list[float] = []
-    trainer.optimizer.step = lambda: caught.append(  # type: ignore[method-assign]
+    trainer.optimizers[0].step = lambda: caught.append(  # type: ignore[method-assign]
         float(torch.sqrt(sum((p.grad**2).sum() for p in trainer.model.parameters())))  # type: ignore[arg-type]
     )
     report = trainer.train_step(list(rows_in_order(kit.dataset["train"], batch_size=4))[:1])

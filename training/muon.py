@@ -1,0 +1,110 @@
+"""Muon: the step of a matrix is its momentum made orthogonal. Knows no schedule, no model and no other parameters.
+
+Shapes: K matrices of one shape, m rows (output features), n columns (input features).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+"""(a, b, c) of each iteration X ← aX + b(XXᵀ)X + c(XXᵀ)²X: Amsel et al. 2025 (Polar Express), Algorithm 1, for singular
+values of 0.001 to 1, computed in bfloat16. The classical five of Newton and Schulz leave them between 0.7 and 1.2."""
+
+NORM_MARGIN = 1.02
+"""Matrices are scaled below norm 1 by this, because rounding to bfloat16 may lift a singular value above it, where the
+iteration diverges (ibid., section 3.4)."""
+
+
+@torch.no_grad()
+def orthogonalize(matrices: Tensor, *, compute_dtype: torch.dtype) -> Tensor:
+    """UVᵀ of each UΣVᵀ, to within about 0.15 of each singular value of 1: what Muon steps along.
+
+    Args:
+        matrices: (K, m, n), any float type.
+        compute_dtype: Type of the products and of the result; bfloat16 is precise enough (Jordan et al. 2024).
+    """
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if is_tall else matrices  # XXᵀ is then the smaller of the two products
+    # The norm in float32: squares of small gradients vanish in fewer bits.
+    norms = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
+    x = (x / (norms * NORM_MARGIN).clamp(min=1e-20)).to(compute_dtype)
+    for a, b, c in POLAR_EXPRESS:
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if is_tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) with Nesterov momentum, for matrices only.
+
+    Matrices of one shape are orthogonalized together. A step is scaled by sqrt(max(1, m / n)), so that features change
+    equally much whatever the width (Bernstein 2025, "Deriving Muon"). Decay is decoupled and cautious: only where it
+    pulls in the direction of the step (Chen et al. 2025, "Cautious Weight Decay").
+
+    The state is one momentum a matrix. `lr`, `momentum` and `weight_decay` of the groups may be set before each step.
+
+    Args:
+        parameters: Matrices, with gradients when `step` is called.
+        compute_dtype: Of the orthogonalization.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        compute_dtype: torch.dtype,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.compute_dtype = compute_dtype
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update each matrix by its gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            for matrices in _of_one_shape(group["params"]):
+                self._step_together(matrices, group)
+
+    def _step_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [_gradient(matrix) for matrix in matrices]
+        momenta = [self._momentum(matrix) for matrix in matrices]
+        torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
+        directions = orthogonalize(torch.stack(ahead), compute_dtype=self.compute_dtype)
+        m, n = matrices[0].shape
+        steps = directions.to(matrices[0].dtype).mul_(group["lr"] * max(1.0, m / n) ** 0.5)
+        if group["weight_decay"]:
+            weights = torch.stack(list(matrices))
+            steps.addcmul_(weights, weights * steps > 0, value=group["lr"] * group["weight_decay"])
+        torch._foreach_sub_(matrices, list(steps))
+
+    def _momentum(self, matrix: Tensor) -> Tensor:
+        state = self.state[matrix]
+        if not state:
+            state["momentum"] = torch.zeros_like(matrix)
+        momentum: Tensor = state["momentum"]
+        return momentum
+
+
+def _of_one_shape(matrices: list[Tensor]) -> Iterator[list[Tensor]]:
+    by_shape: dict[torch.Size, list[Tensor]] = {}
+    for matrix in matrices:
+        by_shape.setdefault(matrix.shape, []).append(matrix)
+    yield from by_shape.values()
+
+
+def _gradient(matrix: Tensor) -> Tensor:
+    assert matrix.grad is not None, "every matrix of the model takes part in every step"
+    return matrix.grad

@@ -1,0 +1,87 @@
+"""A run that ends on time: its end is moved as the machine turns out faster or slower. Knows clocks and steps only."""
+
+import collections
+import logging
+import time
+from collections.abc import Callable
+
+from training.trainer import StepReport, Trainer
+
+logger = logging.getLogger(__name__)
+
+PACE_STEPS = 48
+"""The pace is that of so many last steps: enough to see past single slow ones, few enough to notice a change."""
+
+MOVE_BY = 0.01
+"""A smaller change of the steps that are left is not worth a move (arbitrary)."""
+
+SAY_FROM = 0.05
+"""Moves add up to this share of the run before they are told."""
+
+
+class KeepTimeBudget:
+    """After each step: moves the end of the run to where it comes on time.
+
+    Steps are counted at their latest pace, what comes between them (evaluations, checkpoints) at its average, and the
+    longest such interruption is kept in reserve for the last one.
+
+    Args:
+        budget_seconds: For the whole run, its earlier processes included.
+        spent_seconds: What they and the start of this one have used.
+        now: Seconds that only rise.
+    """
+
+    def __init__(
+        self, budget_seconds: float, *, spent_seconds: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._budget = budget_seconds
+        self._now = now
+        self._started = now() - spent_seconds
+        self._last_seen = now()
+        self._steps: collections.deque[float] = collections.deque(maxlen=PACE_STEPS)
+        self._between = 0.0
+        self._longest_between = 0.0
+        self._num_steps = 0
+        self._told_total: int | None = None
+
+    @property
+    def spent_seconds(self) -> float:
+        """What the run has used so far."""
+        return self._now() - self._started
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Move the end, if it would be early or late."""
+        self._note(report)
+        trainer.progress.active_seconds = self.spent_seconds
+        if trainer.horizon.progress(report.step) < trainer.horizon.warmup or self._num_steps < 3:
+            return
+        left = self._budget - self.spent_seconds - self._longest_between
+        pace = sum(self._steps) / len(self._steps) + self._between / self._num_steps
+        total = report.step + max(0, int(left / pace))
+        now_left, then_left = total - report.step, trainer.total_steps - report.step
+        if abs(now_left - then_left) > MOVE_BY * max(now_left, then_left):
+            self._move(trainer, total, report.step)
+
+    def _note(self, report: StepReport) -> None:
+        seen = self._now()
+        between = max(0.0, seen - self._last_seen - report.elapsed_seconds)
+        self._last_seen = seen
+        self._num_steps += 1
+        if self._num_steps == 1:
+            return  # the first step of a process waits for caches and compilers
+        self._steps.append(report.elapsed_seconds)
+        self._between += between
+        self._longest_between = max(self._longest_between, between)
+
+    def _move(self, trainer: Trainer, total: int, step: int) -> None:
+        self._told_total = self._told_total or trainer.total_steps
+        trainer.horizon = trainer.horizon.ending_at(total, seen_from=step)
+        if abs(total - self._told_total) > SAY_FROM * self._told_total:
+            logger.info(
+                "step %d: the run will have %d steps instead of %d, to end after %.0f s",
+                step,
+                total,
+                self._told_total,
+                self._budget,
+            )
+            self._told_total = total
