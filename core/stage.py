@@ -32,6 +32,10 @@ def _no_sources(_config: Any) -> Mapping[str, Any]:
     return {}
 
 
+def _nothing(_config: Any) -> frozenset[str]:
+    return frozenset()
+
+
 def _always(_config: Any) -> str | None:
     return None
 
@@ -53,6 +57,7 @@ class Stage(Generic[C]):
         version: To be raised when the code's result changes under equal settings.
         resumable: Whether `run` continues what a killed `run` left in its directory. Such stages are the
             expensive ones, and a finished one is never redone unless the user asks.
+        goes_on_with_other: Inputs that a resumable stage goes on with although they are not those that it began with.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Stage(Generic[C]):
     content: str | None = None
     version: int = 1
     resumable: bool = False
+    goes_on_with_other: Callable[[C], frozenset[str]] = _nothing
 
     @property
     def reads(self) -> tuple[str, ...]:

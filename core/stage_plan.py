@@ -96,7 +96,10 @@ def _compare(
         return decision("run")
     if stage.name in selection.rebuild:
         return decision("redo", "asked for with --rebuild")
-    differences = _differences(manifest["recipe"], recipe_of(stage, config, earlier))
+    allowed = stage.goes_on_with_other(config)
+    before, now = manifest["recipe"], recipe_of(stage, config, earlier)
+    others = [name for name in sorted(allowed) if _is_other(name, before, now, earlier)]
+    differences = _differences(_without_inputs(before, allowed), _without_inputs(now, allowed))
     differences += [
         f"{name} is not there any more"
         for name in manifest["recipe"]["inputs"]
@@ -105,7 +108,7 @@ def _compare(
     unknown = [
         name for name in stage.reads if earlier[name].artifact is None and earlier[name].action != "skipped"
     ]
-    remade = [need for need in unknown if earlier[need].action in ("redo", "blocked")]
+    remade = [n for n in unknown if n not in allowed and earlier[n].action in ("redo", "blocked")]
     roots = tuple(dict.fromkeys([*differences, *(root for need in remade for root in earlier[need].roots)]))
     if remade:
         inherited = "; ".join(dict.fromkeys(root for need in remade for root in earlier[need].roots))
@@ -114,6 +117,8 @@ def _compare(
     if differences:
         action: Action = "blocked" if stage.resumable and not asked else "redo"
         return Decision(stage.name, action, place, tuple(differences), roots)
+    if others:
+        return decision("continue", f"with another {' and '.join(others)} than it began with, as allowed")
     if artifact is None:
         if stage.resumable:
             return decision("continue", "interrupted before it was finished")
@@ -133,6 +138,19 @@ def recipe_of(stage: Stage[C], config: C, earlier: Mapping[str, Decision]) -> di
         "inputs": {need: artifact.fingerprint for need, artifact in artifacts.items() if artifact},
         "sources": dict(stage.sources(config)),
     }
+
+
+def _is_other(
+    name: str, before: Mapping[str, Any], now: Mapping[str, Any], earlier: Mapping[str, Decision]
+) -> bool:
+    """Whether an input is, or is going to be, another one than before."""
+    if name in now["inputs"]:
+        return bool(now["inputs"][name] != before["inputs"].get(name))
+    return earlier[name].action in ("redo", "run")
+
+
+def _without_inputs(recipe: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {**recipe, "inputs": {k: v for k, v in recipe["inputs"].items() if k not in names}}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

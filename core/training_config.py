@@ -287,6 +287,18 @@ class OptimizationConfig(Config):
         description="torch.compile, which takes some seconds at the start and fewer for each step after: auto = where "
         "it works and the run is long enough to win by it. true means on, false means off.",
     )
+    verify_data: bool = Field(
+        True,
+        description="Whether all bytes of the training rows are compared with their checksums once in every pass, "
+        "beside the training.",
+        json_schema_extra=RUNTIME,
+    )
+    allow_data_change: bool = Field(
+        False,
+        description="Whether a run may go on with other rows than it began with (same tokenizer); recorded in "
+        "events.jsonl.",
+        json_schema_extra=RUNTIME,
+    )
     eval_steps: int = Field(
         250,
         ge=1,

@@ -253,6 +253,10 @@ def _section(name: str, section: Config, *fields: str, without: str | None = Non
     return {f"{name}.{key}": values[key] for key in (fields or values) if key != without}
 
 
+def _rows_if(allowed: bool, stage: str) -> frozenset[str]:
+    return frozenset({stage}) if allowed else frozenset()
+
+
 def _in_run(name: str, explicit: Path | None, config: PipelineConfig) -> Path:
     return explicit if explicit is not None else config.run.directory / name
 
@@ -367,6 +371,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             place=lambda c: _in_run("pretrain", c.training.output_dir, c),
             outputs="final/**/*",
             resumable=True,
+            goes_on_with_other=lambda c: _rows_if(c.training.allow_data_change, "dataset"),
         ),
         Stage(
             name="instructions",
@@ -389,6 +394,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             place=lambda c: _in_run("finetune", c.instruction.output_dir, c),
             outputs="final/**/*",
             resumable=True,
+            goes_on_with_other=lambda c: _rows_if(c.instruction.allow_data_change, "instructions"),
         ),
         Stage(
             name="evaluate",
@@ -437,6 +443,7 @@ def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[S
             place=lambda c: _in_run("finetune", c.instruction.output_dir, c),
             outputs="final/**/*",
             resumable=True,
+            goes_on_with_other=lambda c: _rows_if(c.instruction.allow_data_change, "instructions"),
         ),
     )
 

@@ -34,6 +34,8 @@ from training.checkpoint import (
     step_directory,
     verify_checkpoint,
 )
+from training.data_check import CheckDataBeside
+from training.events import record_event
 from training.hooks import (
     EvaluateAndKeepBest,
     LogSteps,
@@ -133,6 +135,8 @@ def train_model(
     model.to(device_manager.device)
     data = _data_fingerprint(train_loader)
     state = _read_state(checkpoint, config, model, tokenizer, data) if checkpoint is not None else None
+    if state is not None and config.allow_data_change:
+        _note_data_change(output_dir, state, data)
     length = (
         RunLength(**state["length"])
         if state is not None
@@ -165,7 +169,9 @@ def train_model(
         device_manager.device,
     )
     origin = _Origin(length, tokenizer, data, started)
-    return _run(trainer, source, val_loader, origin, description, hooks)
+    rows = _rows_of(train_loader) if config.verify_data else None
+    check = CheckDataBeside(rows, batches_per_epoch=source.batches_per_epoch) if rows is not None else None
+    return _run(trainer, source, val_loader, origin, description, hooks, check)
 
 
 def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, Any] | None) -> Horizon:
@@ -193,6 +199,7 @@ def _run(
     origin: _Origin,
     description: str,
     extra_hooks: tuple[Hook, ...],
+    data_check: CheckDataBeside | None,
 ) -> TrainingResult:
     tokenizer = origin.tokenizer
     output_dir = trainer.output_dir
@@ -225,9 +232,10 @@ def _run(
     sinks = open_metrics(trainer, name=description)
     bar = ShowProgress(trainer, description)
     on_signal = StopOnSignal()
-    hooks: list[Hook] = []
+    # First, so that nothing learned from damaged rows is saved.
+    hooks: list[Hook] = [data_check] if data_check is not None else []
     if trainer.config.time_budget_seconds is not None:
-        # First, because the others ask whether this step is the last.
+        # Before the others, because they ask whether this step is the last.
         spent = trainer.progress.active_seconds + time.monotonic() - origin.started
         hooks.append(KeepTimeBudget(trainer.config.time_budget_seconds, spent_seconds=spent))
     hooks += [bar, LogSteps(sinks)]
@@ -242,6 +250,8 @@ def _run(
         with on_signal.listening():
             trainer.fit(source, hooks)
     finally:
+        if data_check is not None:
+            data_check.close()
         bar.close()
         for sink in sinks:
             sink.close()
@@ -316,12 +326,10 @@ def _read_state(
     then = state["tokenizer_fingerprint"]
     if then is not None and tokenizer is not None and then != tokenizer.fingerprint:
         differences.append(f"the tokenizer: was {then[:12]}, now {tokenizer.fingerprint[:12]}")
-    if (
-        None not in (state["data_fingerprint"], data_fingerprint)
-        and state["data_fingerprint"] != data_fingerprint
-    ):
+    if _is_other_data(state, data_fingerprint) and not config.allow_data_change:
         differences.append(
-            f"the data: was {state['data_fingerprint'][:12]}, now {str(data_fingerprint)[:12]}"
+            f"the data: was {state['data_fingerprint'][:12]}, now {str(data_fingerprint)[:12]}, which allow_data_change "
+            "would permit"
         )
     if differences:
         raise MismatchError(
@@ -329,6 +337,27 @@ def _read_state(
             "back, or start a new run from its weights"
         )
     return state
+
+
+def _is_other_data(state: Mapping[str, Any], data_fingerprint: str | None) -> bool:
+    then = state["data_fingerprint"]
+    return None not in (then, data_fingerprint) and then != data_fingerprint
+
+
+def _note_data_change(output_dir: Path, state: Mapping[str, Any], data_fingerprint: str | None) -> None:
+    if not _is_other_data(state, data_fingerprint):
+        return
+    step = state["progress"]["step"]
+    record_event(
+        output_dir, step=step, kind="data_changed", was=state["data_fingerprint"], now=data_fingerprint
+    )
+    logger.warning(
+        "from step %d on the run learns from other data (%s instead of %s), as allow_data_change permits; it is no "
+        "run that one of these alone would have given",
+        step,
+        str(data_fingerprint)[:12],
+        state["data_fingerprint"][:12],
+    )
 
 
 def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> None:

@@ -21,7 +21,10 @@ FORMAT_VERSION = 1
 
 RowKind = Literal["text", "conversations"]
 
-REPAIR = "delete this dataset and build it again, or restore it from a copy"
+REPAIR = (
+    "repair the rows of a run with `python scripts/inspect_data.py RUN verify --repair`; build other ones again, or "
+    "restore them from a copy"
+)
 
 
 class Shard(Config):

@@ -19,6 +19,7 @@ class Settings(Config):
     letters: str = "abc"
     times: int = Field(2, ge=1, le=100, description="Repeats (a number).")
     steps: int = Field(3, ge=1, le=100, description="Steps.")
+    other_text: bool = Field(False, description="Go on with another text.")
 
 
 class Line:
@@ -48,6 +49,7 @@ class Line:
                 outputs="final/*",
                 resumable=True,
                 disabled_because=lambda c: self.disabled,
+                goes_on_with_other=lambda c: frozenset({"repeat"}) if c.other_text else frozenset(),
             ),
             Stage("report", self.report, lambda c: {}, place("report"), needs=("repeat",), wants=("train",)),
         )
@@ -182,6 +184,23 @@ def test_an_interrupted_training_is_continued(line: Line) -> None:
     line.run()
     assert line.calls == ["train", "report"]
     assert line.artifacts["train"].metrics == {"resumed_from": 2}
+
+
+def test_an_interrupted_training_goes_on_with_another_input_where_that_is_allowed(line: Line) -> None:
+    line.fail_in = "train"
+    with pytest.raises(KeyboardInterrupt):
+        line.run()
+    line.fail_in = None
+    assert line.actions(letters="xyz")["train"] == "blocked"
+    assert line.actions(letters="xyz", other_text=True)["train"] == "continue"
+    with pytest.raises(StaleArtifactError, match="steps: was 3, now 5"):
+        line.run(letters="xyz", other_text=True, steps=5)
+    decisions = {d.stage: d for d in line.run(letters="xyz", other_text=True)}
+    assert decisions["train"].reasons == ("with another repeat than it began with, as allowed",)
+    assert line.artifacts["train"].metrics == {"resumed_from": 2}
+    assert (line.config.root / "train" / "final" / "weights").read_text() == "xyzxyz"
+    # What it was made from last is what it is compared with from now on.
+    assert set(line.actions(letters="xyz").values()) == {"reuse"}
 
 
 def test_an_interrupted_training_with_another_setting_is_refused(line: Line) -> None:

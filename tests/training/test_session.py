@@ -152,8 +152,9 @@ def test_resuming_with_another_model_or_tokenizer_names_the_difference(kit, smal
 
     TokenizerTrainer(384, "unigram").train_from_jsonl(small_corpus, "tokenizer", tmp_path / "t")
     kit.tokenizer = Tokenizer.from_file(tmp_path / "t")
-    with pytest.raises(MismatchError, match="the tokenizer: was"):
-        run(kit, resume=kit.root / "checkpoints" / "step_4")
+    for settings in ({}, {"allow_data_change": True}):
+        with pytest.raises(MismatchError, match="the tokenizer: was"):
+            run(kit, resume=kit.root / "checkpoints" / "step_4", **settings)
 
 
 def test_resuming_with_other_data_is_refused(kit, small_corpus, small_tokenizer_directory) -> None:
@@ -336,3 +337,19 @@ def test_a_checkpoint_of_elsewhere_does_not_go_into_a_directory_with_its_own_run
     ):
         run(kit, resume=kit.root / "checkpoints" / "step_4", output_dir=str(kit.root / "mine"))
     assert (kit.root / "mine" / "step_12").is_dir()
+
+
+def test_other_data_is_refused_or_when_allowed_recorded(kit, caplog: pytest.LogCaptureFixture) -> None:
+    out = kit.root / "checkpoints"
+    with pytest.raises(Preempted):
+        run(kit, 4)
+    changed = RowBatches(kit.dataset["validation"], batch_size=4, seed=1)
+    with pytest.raises(MismatchError, match=r"the data: was .*, now .*allow_data_change"):
+        kit.pretraining().train(changed, resume_from_checkpoint=out / "step_4")
+    result = kit.pretraining(allow_data_change=True).train(changed, resume_from_checkpoint=out / "step_4")
+    assert result.num_steps == 12
+    [event] = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert (event["step"], event["kind"]) == (4, "data_changed")
+    assert event["was"] == kit.dataset["train"].fingerprint
+    assert event["now"] == kit.dataset["validation"].fingerprint
+    assert "learns from other data" in caplog.text

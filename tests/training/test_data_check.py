@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from core.errors import CorruptArtifactError
+from data_processing.rows.token_dataset import TokenDataset, save_dataset
+from data_processing.rows.token_rows import TokenRows
+from training.batches import RowBatches
+from training.checkpoint import list_checkpoints
+
+
+def rows_at(kit, name: str) -> TokenRows:
+    place = kit.root / name
+    save_dataset(kit.dataset, place)
+    return TokenDataset(place)["validation"]
+
+
+def flip(rows: TokenRows) -> Path:
+    """A bit in the middle of a shard, with size and time as they were."""
+    shard = rows.directory / rows.metadata.shards[-1].file
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    with shard.open("r+b") as file:
+        file.write(data)
+    return shard
+
+
+def train(kit, rows: TokenRows, out: str, **settings: object):
+    source = RowBatches(rows, batch_size=4, seed=1)
+    return kit.pretraining(output_dir=str(kit.root / out), **settings).train(source)
+
+
+def test_a_flipped_bit_ends_the_run_before_anything_learned_after_is_saved(kit) -> None:
+    rows = rows_at(kit, "rows")
+    shard = flip(rows)
+    with pytest.raises(CorruptArtifactError) as caught:
+        train(kit, rows, "out", total_steps=4000, save_steps=4000)
+    assert str(shard) in str(caught.value)
+    assert "verify --repair" in str(caught.value)
+    assert list_checkpoints(kit.root / "out") == []
+    assert not (kit.root / "out" / "final").exists()
+
+
+def test_damage_that_comes_later_is_found_with_the_next_pass(kit) -> None:
+    rows = rows_at(kit, "rows")
+    steps_per_pass = len(rows) // 4 + 1
+
+    def damage(trainer, report) -> None:
+        if report.step == steps_per_pass // 2:
+            flip(rows)
+
+    trainer = kit.pretraining(
+        output_dir=str(kit.root / "out"), total_steps=20 * steps_per_pass, save_steps=10**6
+    )
+    trainer.hooks = (damage,)
+    with pytest.raises(CorruptArtifactError, match="is not what was written"):
+        trainer.train(RowBatches(rows, batch_size=4, seed=1))
+
+
+def test_checked_or_not_the_weights_are_the_same(kit) -> None:
+    rows = rows_at(kit, "rows")
+    weights = []
+    for name, checked in (("one", True), ("two", False)):
+        result = train(kit, rows, name, verify_data=checked)
+        weights.append((result.final_directory / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_without_the_check_damage_goes_unnoticed(kit) -> None:
+    """What the check is for: nothing else would have told."""
+    rows = rows_at(kit, "rows")
+    flip(rows)
+    assert train(kit, rows, "out", verify_data=False).num_steps == 12
