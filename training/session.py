@@ -328,8 +328,8 @@ def _read_state(
         differences.append(f"the tokenizer: was {then[:12]}, now {tokenizer.fingerprint[:12]}")
     if _is_other_data(state, data_fingerprint) and not config.allow_data_change:
         differences.append(
-            f"the data: was {state['data_fingerprint'][:12]}, now {str(data_fingerprint)[:12]}, which allow_data_change "
-            "would permit"
+            f"the data: was {state['data_fingerprint'][:12]}, now {str(data_fingerprint)[:12]}, which "
+            "allow_data_change would permit"
         )
     if differences:
         raise MismatchError(
