@@ -28,11 +28,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.generated_corpus import write_corpus
 from core.data_config import DataConfig, QualityConfig
 from core.files import sha256_file
+from data_processing.collecting.collection import FingerprintedFile, judge_parts, read_files
+from data_processing.collecting.engine import open_engine
+from data_processing.collecting.found_files import looked_at, ranges_of
+from data_processing.collecting.judge_shard import JudgeSettings
+from data_processing.collecting.read_shard import ReadSettings
 from data_processing.data_collector import DataCollector
+from data_processing.formats.raw_input import Reading
 from data_processing.rules.quality import quality_step
+from data_processing.sources.file_digests import FileDigests
+from data_processing.sources.raw_files import RawFile, find_files
+from data_processing.sources.remote_files import ShardStore
+from data_processing.text_cleaner import TextCleaner
 
 PROSE_RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
+SIZES = (6_000, 25_000)
+"""Mean bytes of a document: of a typical web page, and of a long one."""
 SAMPLE_SECONDS = 0.1
+ANY_OF = ("sizes", "speed", "change", "invariance", "memory", "peers")
 PEERS = Path(__file__).with_name("data_peers.py")
 
 
@@ -90,6 +103,51 @@ def collect(raw: Path, out: Path, settings: dict[str, Any]) -> DataCollector:
     collector = DataCollector(out, config=DataConfig.from_dict(settings))
     collector.collect_from_directory(raw)
     return collector
+
+
+def judge(raw: Path, out: Path, settings: dict[str, Any]) -> int:
+    """Carry out the passes up to judged shards (Parquet, and what duplicates are found by), and return their number."""
+    shutil.rmtree(out, ignore_errors=True)
+    config, cleaner = DataConfig.from_dict(settings), TextCleaner()
+    store = ShardStore(str(out / "shards"))
+    with FileDigests(out / "raw_files.sqlite") as digests:
+        looked = [looked_at(file, digests) for file in find_files(raw) if isinstance(file, RawFile)]
+    files = [FingerprintedFile(part, digest) for file, digest in looked for part in ranges_of(file)]
+    with open_engine(config) as mapper:
+        read = ReadSettings(Reading(config.text_field, config.reading), cleaner)
+        parts = read_files(files, read, store, mapper)
+        judging = JudgeSettings.of(config, cleaner)
+        memory_bytes = config.memory_bytes // 4
+        return len(judge_parts(parts, judging, config.boilerplate, store, mapper, memory_bytes=memory_bytes))
+
+
+def sizes(work: Path, gigabytes: float) -> dict[str, Any]:
+    """From raw files to judged Parquet and to the finished corpus, all four rule sets, for two sizes of documents."""
+    rows = {}
+    settings: dict[str, Any] = {"quality": {"rules": list(PROSE_RULES)}}
+    for document_bytes in SIZES:
+        raw = work / f"raw-{document_bytes}"
+        write_corpus(raw, int(gigabytes * 1e9), mean_bytes=document_bytes)
+        num_bytes = sum(path.stat().st_size for path in raw.rglob("*.txt"))
+        steps: dict[str, Callable[[Path, Path, dict[str, Any]], object]] = {
+            "judged Parquet": judge,
+            "finished corpus": collect,
+        }
+        for name, carry_out in steps.items():
+            with measured() as usage:
+                carry_out(raw, work / "out", settings)
+            row = rows[f"{document_bytes:,} bytes, {name}"] = {
+                "mb_per_second": num_bytes / 1e6 / usage.seconds,
+                "mb_per_cpu_second": num_bytes / 1e6 / usage.cpu_seconds,
+                "peak_mb": usage.peak_bytes / 1e6,
+            }
+            print(
+                f"  documents of {document_bytes:6,} bytes to {name:15} {row['mb_per_second']:7.1f} MB/s "
+                f"{row['mb_per_cpu_second']:7.1f} MB/cpu-s  {row['peak_mb']:6.0f} MB",
+                flush=True,
+            )
+        shutil.rmtree(raw)
+    return rows
 
 
 def speed(raw: Path, work: Path, num_bytes: int) -> dict[str, Any]:
@@ -263,21 +321,13 @@ def main() -> None:
     parser.add_argument(
         "--directory", type=Path, help="where it is generated; default: a temporary directory"
     )
-    parser.add_argument(
-        "--only", action="append", choices=("speed", "change", "invariance", "memory", "peers"), default=[]
-    )
+    parser.add_argument("--only", action="append", choices=ANY_OF, default=[])
     parser.add_argument("--document-bytes", type=int, default=6_000, help="mean size of a document")
     parser.add_argument("--peer-python", help="an interpreter that has datatrove")
     parser.add_argument("--peer-megabytes", type=float, default=5, help="how much of the text the peer gets")
     parser.add_argument("--json", type=Path, help="file for the figures")
     flags = parser.parse_args()
-    wanted = flags.only or [
-        "speed",
-        "change",
-        "invariance",
-        "memory",
-        *(["peers"] if flags.peer_python else []),
-    ]
+    wanted = flags.only or [name for name in ANY_OF if name != "peers" or flags.peer_python]
     work = Path(tempfile.mkdtemp(prefix="bloomery-data-", dir=flags.directory))
     results: dict[str, Any] = {"gigabytes": flags.gigabytes, "cores": os.cpu_count()}
     try:
@@ -288,6 +338,8 @@ def main() -> None:
         for name in wanted:
             print(f"{name}:", flush=True)
             match name:
+                case "sizes":
+                    results[name] = sizes(work, flags.gigabytes)
                 case "speed":
                     results[name] = speed(raw, work, num_bytes)
                 case "change":

@@ -1,27 +1,20 @@
 """The base class of every configuration: strict, frozen, from and to JSON. Knows nothing of what is configured."""
 
-import difflib
 import json
+import textwrap
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from core.errors import ConfigError
-
-
-class SettingHelp(NamedTuple):
-    """What `--help` says about one setting."""
-
-    key: str
-    type: str
-    default: str
-    description: str
+from core.setting_names import SettingHelp, suggest
+from core.setting_names import nearest as nearest
 
 
 class Config(BaseModel):
@@ -43,8 +36,12 @@ class Config(BaseModel):
             origin: Where the values came from, for messages: a file name or "command line".
 
         Raises:
-            ConfigError: for an unknown key (with the nearest known one), a wrong type or a value out of range.
+            ConfigError: for an unknown key (with the nearest known one), a wrong type, an empty text or a value out of
+                range.
         """
+        if empty := list(_empty_texts(cls, values)):
+            where = f"{origin}: " if origin else ""
+            raise ConfigError("; ".join(f"{where}{key}: is empty; {remedy}" for key, remedy in empty))
         try:
             # By way of JSON, because strict mode then still takes a list for a tuple and a string for a path.
             return cls.model_validate_json(json.dumps(values, default=_json_default))
@@ -77,8 +74,8 @@ class Config(BaseModel):
         """One row for each setting, sections within it included, in order of definition."""
         rows: list[SettingHelp] = []
         for name, field in cls.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
-                rows.extend(field.annotation.settings_help(f"{prefix}{name}."))
+            if (section := _section(field)) is not None:
+                rows.extend(section.settings_help(f"{prefix}{name}."))
                 continue
             default = field.get_default(call_default_factory=True)
             rows.append(
@@ -93,11 +90,19 @@ class Config(BaseModel):
 
     @classmethod
     def describe(cls, prefix: str = "") -> str:
-        """The settings with type, default, meaning, unit and range, as text for `--help`."""
-        return "\n".join(
-            f"  {row.key}  ({row.type}, default {row.default})\n      {row.description}"
+        """The settings with type, default, meaning, unit and range, as text for `--help`; sections within come last."""
+        inner = {name: section for name, field in cls.model_fields.items() if (section := _section(field))}
+        rows = [
+            row
             for row in cls.settings_help(prefix)
-        )
+            if row.key.removeprefix(prefix).partition(".")[0] not in inner
+        ]
+        lines = [_wrapped(f"{prefix.removesuffix('.')}: {_first_paragraph(cls)}", indent=0)] if prefix else []
+        for row in rows:
+            lines.append(_wrapped(f"{row.key}  ({row.type}, default {row.default})", indent=2))
+            lines.append(_wrapped(row.description, indent=6))
+        sections = [section.describe(f"{prefix}{name}.") for name, section in inner.items()]
+        return "\n\n".join(["\n".join(lines), *sections] if lines else sections)
 
     @classmethod
     def runtime_fields(cls) -> frozenset[str]:
@@ -119,6 +124,9 @@ class Config(BaseModel):
                 values[name] = section.fingerprint_settings()
         return values
 
+
+HELP_COLUMNS = 79
+"""Width of the text for `--help`, in characters: a terminal has 80 unless somebody made it wider."""
 
 RUNTIME: dict[str, Any] = {"runtime": True}
 """`json_schema_extra` of a field that stays out of fingerprints (device, cadence, paths, logging)."""
@@ -151,13 +159,17 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+def parse_overrides(assignments: Iterable[str], *, configured: type[Config] | None = None) -> dict[str, Any]:
     """Nested values from dotted assignments such as `training.learning_rate=1e-3`.
 
     A value is read as JSON where it is JSON (`true`, `3`, `null`, `[1, 2]`) and as a plain string otherwise.
 
+    Args:
+        configured: Whose settings they are, if its lists of texts may be given as `a,b` too; nothing after the `=` is
+            an empty list. Texts with commas in them need JSON.
+
     Raises:
-        ConfigError: an assignment without `=` or without a key.
+        ConfigError: an assignment without `=` or without a key, or a list with nothing between two commas.
     """
     result: dict[str, Any] = {}
     for assignment in assignments:
@@ -171,11 +183,25 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
+        # What JSON takes for a number or a truth value, such as a directory called 2024, is a text in a list of texts.
+        is_plain = value is text or isinstance(value, int | float)
+        if is_plain and configured is not None and _is_list_of_texts(_field_at(configured, key.split("."))):
+            value = _separated(key, text)
         branch: Any = value
         for part in reversed(key.split(".")):
             branch = {part: branch}
         result = merge(result, branch)
     return result
+
+
+def _separated(key: str, text: str) -> list[str]:
+    items = [item.strip() for item in text.split(",")] if text.strip() else []
+    if "" in items:
+        raise ConfigError(
+            f"{key}={text}: nothing stands between two commas, or before or behind one; expected {key}=a,b or JSON, as "
+            f'in {key}=\'["a", "b"]\''
+        )
+    return items
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,12 +213,6 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         else:
             result[key] = value
     return result
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """`; did you mean …?` with the candidate closest to `name`, or nothing when none is close."""
-    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def _json_default(value: Any) -> Any:
@@ -209,11 +229,7 @@ def _explain(cls: type[Config], error: ValidationError, origin: str) -> str:
         location = [str(part) for part in item["loc"] if not str(part).startswith("function-")]
         where = f"{origin}: " if origin else ""
         if item["type"] == "extra_forbidden":
-            known = _fields_at(cls, location[:-1])
-            lines.append(
-                f"{where}unknown setting {'.'.join(location)!r}{nearest(location[-1], known)}"
-                f" (known here: {', '.join(sorted(known))})"
-            )
+            lines.append(where + _explain_unknown(cls, location, item["input"]))
         elif item["type"] == "value_error":
             message = item["msg"].removeprefix("Value error, ")
             section = ".".join(location)
@@ -225,21 +241,90 @@ def _explain(cls: type[Config], error: ValidationError, origin: str) -> str:
     return "; ".join(dict.fromkeys(lines))
 
 
-def _fields_at(cls: type[Config], location: list[str]) -> set[str]:
+def _explain_unknown(cls: type[Config], location: list[str], value: Any) -> str:
+    here = _fields_at(cls, location[:-1])
+    # A section where a section is meant, a setting where a setting is.
+    alike = [name for name, field in here.items() if (_section(field) is None) != isinstance(value, dict)]
+    place, suggestion = suggest(location, value, here=alike, rows=cls.settings_help())
+    return f"unknown setting {place!r}{suggestion} (known here: {', '.join(sorted(here))})"
+
+
+def _empty_texts(cls: type[Config], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings that are given as a text of nothing, or as a list with one, and what to do instead.
+
+    Checked before the types are, which make the current directory of an empty path.
+    """
+    for name, value in values.items():
+        field = cls.model_fields.get(name)
+        section = None if field is None else _section(field)
+        if section is not None and isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", remedy) for key, remedy in _empty_texts(section, value))
+        elif field is not None and any(map(_is_blank, value if isinstance(value, list | tuple) else [value])):
+            yield name, _how_to_unset(field)
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
+def _how_to_unset(field: FieldInfo) -> str:
+    if _is_list_of_texts(field):
+        return "leave out what is empty; [] is an empty list"
+    if type(None) in typing.get_args(field.annotation):
+        return "set it to null to leave it unset"
+    default = json.dumps(field.get_default(call_default_factory=True), default=_json_default)
+    return f"leave it out for the default, {default}"
+
+
+def _section(field: FieldInfo) -> type[Config] | None:
+    """What is in a field that is a section; None for a setting."""
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Config) else None
+
+
+def _is_list_of_texts(field: FieldInfo | None) -> bool:
+    if field is None or typing.get_origin(field.annotation) is not tuple:
+        return False
+    member = typing.get_args(field.annotation)[0]
+    return member in (str, Path) or typing.get_origin(member) is typing.Literal
+
+
+def _field_at(cls: type[Config], location: list[str]) -> FieldInfo | None:
+    return _fields_at(cls, location[:-1]).get(location[-1])
+
+
+def _fields_at(cls: type[Config], location: list[str]) -> dict[str, FieldInfo]:
     for part in location:
         field = cls.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Config)):
-            return set()
-        cls = field.annotation
-    return set(cls.model_fields)
+        section = None if field is None else _section(field)
+        if section is None:
+            return {}
+        cls = section
+    return cls.model_fields
 
 
 def _all_field_names(cls: type[Config]) -> set[str]:
     names = set(cls.model_fields)
     for field in cls.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
-            names |= _all_field_names(field.annotation)
+        if (section := _section(field)) is not None:
+            names |= _all_field_names(section)
     return names
+
+
+def _first_paragraph(cls: type[Config]) -> str:
+    return " ".join((cls.__doc__ or "").partition("\n\n")[0].split())
+
+
+def _wrapped(text: str, *, indent: int) -> str:
+    """`text` in lines for a terminal; what continues a line is set in by six."""
+    return textwrap.fill(
+        text,
+        HELP_COLUMNS,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * 6,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _type_name(annotation: Any) -> str:
@@ -250,6 +335,10 @@ def _type_name(annotation: Any) -> str:
         return " | ".join(_type_name(member) for member in typing.get_args(annotation))
     if origin is typing.Annotated:
         return _type_name(typing.get_args(annotation)[0])
+    if origin is tuple:
+        return f"list of {_type_name(typing.get_args(annotation)[0])}"
+    if origin is dict:
+        return " -> ".join(map(_type_name, typing.get_args(annotation)))
     if annotation is type(None):
         return "null"
     if origin is not None:
@@ -270,5 +359,6 @@ def _range_text(field: FieldInfo) -> str:
     for constraint in field.metadata:
         if type(constraint) in _BOUND_SIGNS:
             attribute, sign = _BOUND_SIGNS[type(constraint)]
-            bounds.append(f"{sign} {getattr(constraint, attribute)}")
+            bound = getattr(constraint, attribute)
+            bounds.append(f"{sign} {int(bound):,}" if bound == int(bound) else f"{sign} {bound:g}")
     return f"[{', '.join(bounds)}]" if bounds else ""

@@ -89,7 +89,10 @@ def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 def _preset_sections(name: str | None, preset_for_auto: str) -> dict[str, Any]:
     if name is None:
         return {}
-    sections = read_sections(CONFIG_ROOT / (preset_for_auto if name == AUTO_PRESET else name))
+    try:
+        sections = read_sections(CONFIG_ROOT / (preset_for_auto if name == AUTO_PRESET else name))
+    except ConfigError as error:
+        raise ConfigError(f"run.preset: {error}") from None
     # A preset says what to train; where the result goes stays with the user.
     sections.pop("run", None)
     return sections

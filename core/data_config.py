@@ -6,7 +6,7 @@ Longer than other files because it is one list: whoever looks for a setting of t
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.config import RUNTIME, Config
 
@@ -26,6 +26,13 @@ class ReadingConfig(Config):
         ge=0.0,
         le=1.0,
         description="Share of malformed records (0 to 1) above which a file of records is refused as damaged.",
+    )
+    max_json_bytes: int = Field(
+        256 << 20,
+        ge=1,
+        le=1 << 40,
+        description="Largest .json file, in bytes: it is read as a whole and takes two to five times as much memory. "
+        "jsonl has no such limit.",
     )
     max_unpacked_bytes: int = Field(
         64 << 30,
@@ -180,8 +187,8 @@ class LanguageConfig(Config):
     detect: bool = Field(True, description="Whether the language of prose is told, for the report.")
     keep: tuple[str, ...] = Field(
         (),
-        description="ISO 639-1 codes such as en, de; prose in other languages is dropped, and prose of unknown "
-        "language unless und is one of them. Empty = all are kept.",
+        description="ISO 639-1 codes such as en, de, in any case; prose in other languages is dropped, and prose of "
+        "unknown language unless und is one of them. Empty = all are kept.",
     )
     min_confidence: float = Field(
         0.5,
@@ -189,6 +196,11 @@ class LanguageConfig(Config):
         le=1.0,
         description="Smallest probability of the language found; below it the language counts as unknown.",
     )
+
+    @field_validator("keep")
+    @classmethod
+    def _in_lower_case(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(code.lower() for code in codes)
 
 
 class PrivacyConfig(Config):
@@ -214,10 +226,13 @@ class BoilerplateConfig(Config):
     )
     recurring_lines: bool = Field(
         True,
-        description="Whether lines that recur across documents (licence headers, navigation) are removed.",
+        description="Whether blocks of lines that recur across documents (licence headers, navigation) are removed.",
     )
     recurring_min_documents: int = Field(
-        10, ge=3, le=10**9, description="From how many documents on a line counts as recurring, in documents."
+        10,
+        ge=3,
+        le=10**9,
+        description="From how many documents on a line, with the same lines behind it, counts as recurring.",
     )
 
 

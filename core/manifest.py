@@ -70,11 +70,21 @@ def verify_files(directory: Path, files: Sequence[Mapping[str, Any]], *, full: b
         CorruptArtifactError: a file is missing, has another size or another content; the message names it.
     """
     for file in files:
-        path = directory / file["path"]
-        if not path.is_file():
-            raise CorruptArtifactError(f"{path}: missing, but the manifest beside it lists it")
-        size = path.stat().st_size
-        if size != file["size"]:
-            raise CorruptArtifactError(f"{path}: {size} bytes long, the manifest says {file['size']}")
-        if (full or size <= FULL_CHECK_BYTES) and sha256_file(path) != file["sha256"]:
-            raise CorruptArtifactError(f"{path}: its content changed since it was written (sha256 differs)")
+        if (damage := _damage(directory / file["path"], file, full=full)) is not None:
+            raise CorruptArtifactError(f"{directory / file['path']}: {damage}")
+
+
+def damaged_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of `files` that are missing or not what was written; every byte is read."""
+    return [file for file in files if _damage(directory / file["path"], file, full=True) is not None]
+
+
+def _damage(path: Path, file: Mapping[str, Any], *, full: bool) -> str | None:
+    if not path.is_file():
+        return "missing, but the manifest beside it lists it"
+    size = path.stat().st_size
+    if size != file["size"]:
+        return f"{size} bytes long, the manifest says {file['size']}"
+    if (full or size <= FULL_CHECK_BYTES) and sha256_file(path) != file["sha256"]:
+        return "its content changed since it was written (sha256 differs)"
+    return None

@@ -165,6 +165,10 @@ class TokenizerConfig(Config):
         "(SentencePiece only).",
     )
     split_digits: bool = Field(True, description="Whether each digit is a token of its own.")
+    split_by_unicode_script: bool = Field(
+        True,
+        description="Whether no piece has letters of two scripts, or letters and punctuation (SentencePiece only).",
+    )
     max_piece_length: int = Field(
         32, ge=1, le=512, description="Longest piece, in characters; of byte_bpe in bytes."
     )
@@ -185,8 +189,8 @@ class TokenizerConfig(Config):
     )
     path: Path | None = Field(
         None,
-        description="An existing tokenizer to use instead of training one: a tokenizer.model of this project, any "
-        "tokenizer.json, a .tiktoken file, or a directory that holds one; null = train.",
+        description="An existing tokenizer to use instead of training one: a SentencePiece .model, a tokenizer.json, a "
+        ".tiktoken file, or a directory that holds one; null = train.",
     )
     tiktoken_pattern: str | None = Field(
         None,

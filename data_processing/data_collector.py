@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.data_config import DataConfig, ReadingConfig
+from core.data_config import DataConfig
 from core.errors import ConfigError, DataError, DiskError
 from core.files import TEMPORARY_MARK, json_bytes, lock, remove_leftovers, sha256_file, write_json
 from core.progress import progress
@@ -30,13 +30,19 @@ from data_processing.collecting.corpus_assembly import (
     write_corpus,
 )
 from data_processing.collecting.engine import open_engine
+from data_processing.collecting.found_files import (
+    Found,
+    FoundThings,
+    distinct_names,
+    looked_at,
+    ranges_of,
+)
 from data_processing.collecting.judge_shard import JudgeSettings
 from data_processing.collecting.read_shard import ReadSettings, spool
-from data_processing.collecting.shard_files import DamagedShardError
+from data_processing.collecting.shard_files import DamagedShardError, read_record
 from data_processing.document import Document, Dropped
 from data_processing.formats.raw_input import Reading
-from data_processing.formats.readers import READERS, refuse_if_strict
-from data_processing.formats.text_lines import split_points
+from data_processing.formats.readers import READERS
 from data_processing.reports.corpus_files import CORPUS_FILES, CORPUS_NAME, DUPLICATES_NAME, REPORT_NAME
 from data_processing.reports.report import Ledger
 from data_processing.sources.file_digests import FileDigests
@@ -52,12 +58,11 @@ from data_processing.text_cleaner import TextCleaner
 
 CACHE_NAME = ".cache"
 DIGESTS_NAME = "raw_files.sqlite"
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 
 logger = logging.getLogger(__name__)
 
 Item = Document | Dropped | SkippedDirectory
-Found = RawFile | RemoteFile | Dropped | SkippedDirectory
 
 
 class DataCollector:
@@ -68,10 +73,11 @@ class DataCollector:
     (files by path). Of several equal texts the first stays, of several that are nearly equal the longest.
 
     Beside the corpus lie `dropped.jsonl` (everything that was left out, with the reason), `files.jsonl` (what became of
-    each raw file) and `duplicates.jsonl` (clusters of near duplicates).
+    each file that was found, read or not) and `duplicates.jsonl` (clusters of near duplicates).
 
     One collector makes one corpus: each `collect_...` call adds to what the calls before it gave, and returns the path
-    of the whole. A new collector starts anew, also where a corpus lies already: its first call replaces that. A call
+    of the whole. Where a file is called as one of an earlier call is, a number in front tells them apart
+    (`(2)/a.txt`). A new collector starts anew, also where a corpus lies already: its first call replaces that. A call
     that ends in an exception changes nothing, and can be repeated.
 
     The corpus is never held in memory: shards of it are read, cleaned and judged by several processes, and lie in a
@@ -130,7 +136,7 @@ class DataCollector:
         self._owns_cache = owns_cache if owns_cache is not None else not (cache_dir or self.config.cache_dir)
         self.forgotten = frozenset(forgotten)
         self.ledger = Ledger()
-        self._found = _FoundThings()
+        self._found = FoundThings()
         self._parts: tuple[str, ...] = ()
 
     @property
@@ -207,7 +213,7 @@ class DataCollector:
                 raise self._explained(damaged) from None
 
     def _collect_documents_alone(self, items: Iterable[Item], place: str) -> Path:
-        found = _FoundThings()
+        found = FoundThings()
         parts = [
             part
             for names in spool(
@@ -303,25 +309,39 @@ class DataCollector:
         )
 
     def _collect_files_alone(self, found: Iterable[Found], place: str) -> Path:
-        things = _FoundThings()
-        database = None if is_url(self.cache_dir) else Path(self.cache_dir, DIGESTS_NAME)
-        with FileDigests(database) as digests:
-            files = [
-                FingerprintedFile(part, digest)
-                for file in progress(
-                    things.files_of(found, self.forgotten, self.config.reading),
-                    description="looking at files",
-                    unit="files",
-                )
-                for seen, digest in [_looked_at(file, digests)]
-                for part in _ranges(seen)
-            ]
+        things = FoundThings()
+        named = things.files_of(
+            distinct_names(found, self._names_so_far()), self.forgotten, self.config.reading
+        )
+        files = self._looked_at(list(progress(named, description="finding files", unit="files")))
         with open_engine(self.config) as mapper:
             parts = read_files(files, self._read_settings, self._store, mapper)
             return self._collect(things, parts, mapper, place=place)
 
+    def _names_so_far(self) -> set[str]:
+        """The files that the calls before this one found."""
+        names = {dropped.source for dropped in self._found.dropped}
+        for part in self._parts:
+            names.update(read_record(self._store, f"{part}.files"))
+        return names
+
+    def _looked_at(self, files: Sequence[RawFile | RemoteFile]) -> list[FingerprintedFile]:
+        """The files, large ones in ranges, with digests of what they hold."""
+        database = None if is_url(self.cache_dir) else Path(self.cache_dir, DIGESTS_NAME)
+        looked: list[FingerprintedFile] = []
+        total = sum(file.num_bytes for file in files)
+        with (
+            FileDigests(database) as digests,
+            progress(total=total, description="looking at files", unit="B") as bar,
+        ):
+            for file in files:
+                seen, digest = looked_at(file, digests)
+                looked += [FingerprintedFile(part, digest) for part in ranges_of(seen)]
+                bar.update(file.num_bytes)
+        return looked
+
     def _collect(
-        self, found: "_FoundThings", new_parts: Sequence[str], mapper: Mapper[Any, Any], *, place: str
+        self, found: FoundThings, new_parts: Sequence[str], mapper: Mapper[Any, Any], *, place: str
     ) -> Path:
         """Judge everything that was read so far, and write the corpus anew."""
         config = self.config
@@ -408,52 +428,6 @@ REPORTED_SECTIONS = (
 """Settings of `DataConfig` that stand in the report."""
 
 
-class _FoundThings:
-    """What was found beside files to read: what is left out unread, and directories that were not entered."""
-
-    def __init__(self, dropped: Iterable[Dropped] = (), directories: Iterable[SkippedDirectory] = ()) -> None:
-        self.dropped = list(dropped)
-        self.directories = list(directories)
-
-    def files_of(
-        self, found: Iterable[Found], forgotten: frozenset[str], limits: ReadingConfig
-    ) -> Iterator[RawFile | RemoteFile]:
-        """The files among `found`; the rest is kept here."""
-        for thing in found:
-            if isinstance(thing, Dropped):
-                refuse_if_strict(thing, limits)
-                self.dropped.append(thing)
-            elif isinstance(thing, SkippedDirectory):
-                self.directories.append(thing)
-            elif thing.source in forgotten:
-                self.dropped.append(
-                    Dropped(thing.source, "forgotten", num_bytes=thing.num_bytes, format=thing.format)
-                )
-            else:
-                yield thing
-
-    def without_directories(self, items: Iterable[Item]) -> Iterator[Document | Dropped]:
-        """The documents and drops among `items`; directories are kept here."""
-        for item in items:
-            if isinstance(item, SkippedDirectory):
-                self.directories.append(item)
-            else:
-                yield item
-
-    def followed_by(self, other: "_FoundThings") -> "_FoundThings":
-        """Both."""
-        return _FoundThings([*self.dropped, *other.dropped], [*self.directories, *other.directories])
-
-    def ledger(self) -> Ledger:
-        """An account that begins with all of it."""
-        ledger = Ledger()
-        for dropped in self.dropped:
-            ledger.drop(dropped)
-        for directory in self.directories:
-            ledger.skip_directory(directory.source, directory.reason)
-        return ledger
-
-
 def _cleaner_of(config: DataConfig | None) -> TextCleaner:
     if config is None:
         return TextCleaner()
@@ -462,36 +436,6 @@ def _cleaner_of(config: DataConfig | None) -> TextCleaner:
         max_urls=config.max_urls_per_document,
         max_length=config.max_text_length,
     )
-
-
-def _looked_at(file: RawFile | RemoteFile, digests: FileDigests) -> tuple[RawFile | RemoteFile, str]:
-    """The file with its state, and a digest of its content in that state."""
-    if isinstance(file, RemoteFile):
-        return file, file.version
-    try:
-        digest, state = digests.look(file.path)
-    except OSError:
-        return file, "unreadable"  # the reader will say why
-    return dataclasses.replace(file, num_bytes=state.num_bytes, state=state), digest
-
-
-RANGE_BYTES = 32 << 20
-"""Larger files of records are read in ranges of about this size, so that one file keeps all workers busy. Arbitrary."""
-
-
-def _ranges(file: RawFile | RemoteFile) -> list[RawFile | RemoteFile]:
-    """The file, or the ranges of it that can be read apart."""
-    lines = (file.read_as or file.format) in (".jsonl", ".ndjson")
-    if not isinstance(file, RawFile) or not lines or file.num_bytes < 2 * RANGE_BYTES:
-        return [file]
-    try:
-        points = split_points(file.path, RANGE_BYTES)
-    except OSError:
-        return [file]  # the reader will say why
-    return [
-        dataclasses.replace(file, num_bytes=end - begin, begin=begin, end=end, first_line=line)
-        for begin, end, line in points
-    ]
 
 
 def _named_files(config: DataConfig) -> tuple[str, ...]:
@@ -521,7 +465,7 @@ def _refuse_string(values: object, name: str) -> None:
         raise DataError(f"{name} is a single {type(values).__name__}, expected several; put it into a list")
 
 
-def _nothing_kept(place: str, ledger: Ledger, found: _FoundThings) -> str:
+def _nothing_kept(place: str, ledger: Ledger, found: FoundThings) -> str:
     extensions = " ".join(sorted(READERS))
     if ledger.documents_in == 0:
         skipped = f" ({ledger.summary()})" if ledger.directories_skipped else ""

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -100,6 +100,9 @@ Step = Callable[[str, dict[str, Any]], Outcome]
 """(cleaned text, metadata of its document) -> outcome. It may add to the metadata. It takes time linear in the text, is
 the same function of its arguments in every process, and knows neither files nor other documents."""
 
+BatchStep = Callable[[Sequence[str], Sequence[dict[str, Any]]], Sequence[Outcome]]
+"""A `Step` for several documents at once, where that costs less than one by one; none decides about another."""
+
 
 def document_id(text: str, *, source: str) -> str:
     """32 hexadecimal digits (128 bits of BLAKE2b) over source and text; the same on every machine."""
@@ -117,11 +120,12 @@ def excerpt(text: str) -> str:
 
 def escape_unprintable(text: str) -> str:
     r"""`text` with control characters but `\n` and `\t`, and lone surrogates, written as escapes."""
-    return re.sub(
-        "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]",
-        lambda match: match[0].encode("unicode_escape").decode("ascii"),
-        text,
-    )
+    if text.isprintable():  # as every usual name of a file is
+        return text
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def utf8_size(text: str) -> int:

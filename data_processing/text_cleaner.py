@@ -124,7 +124,9 @@ class TextCleaner:
             text = repair_mojibake(text)
             # Removal comes before normalisation: it can bring a letter and its accent together.
             text = _REMOVED_FROM_PROSE.sub("", _OTHER_LINE_ENDS.sub("\n", text))
-        if not plain or " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
+        # A tab alone is looked for in a twentieth of the time.
+        tabs_end_lines = "\t" in text and "\t\n" in text
+        if not plain or " \n" in text or tabs_end_lines or text.endswith((" ", "\t")):
             # Line by line, because nothing composes across a line end and most lines are ASCII: of a text with a few
             # dashes in it, normalising the whole takes five times as long. And `\s+$` as a regular expression would
             # take quadratic time on long runs of spaces within a line.

@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
-from core.config import nearest
+from core.config import HELP_COLUMNS, nearest
 from core.errors import ConfigError, UsageError
 from inference.sampling_settings import SamplingOptions, SamplingSettings
 
@@ -16,9 +17,10 @@ NAMES = tuple(SamplingOptions.__annotations__)
 class Parser(argparse.ArgumentParser):
     """The flags of a command that uses a model; mistakes are reported like every other error of the project."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, *, examples: Sequence[str]) -> None:
         super().__init__(
-            description=description,
+            description=textwrap.fill(description, HELP_COLUMNS),
+            epilog="\n  ".join(["examples:", *examples]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -26,10 +28,12 @@ class Parser(argparse.ArgumentParser):
             "model",
             nargs="?",
             metavar="RUN_OR_CHECKPOINT",
-            help="directory of a run or of a model; default: the run in runs/ that was trained last",
+            help="directory of a run or of a model. Default: the run in runs/ that was trained last.",
         )
         self.add_argument(
-            "--device", default="auto", help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1 or mps"
+            "--device",
+            default="auto",
+            help="run on auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1 or mps. Default: auto.",
         )
         sampling = self.add_argument_group("sampling")
         for row in SamplingSettings.settings_help():

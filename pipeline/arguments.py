@@ -18,31 +18,40 @@ STAGE_NAMES = (
 )
 """The stages that `pipeline.stages.line` makes, in order; a test holds the two together."""
 
+ABOUT_SETTINGS = """\
+settings, given as section.setting=value, anywhere on the line:
+  A value is JSON (3, 1e-3, true, null) or plain text. A list of texts may be
+  written as a,b; nothing behind the = is an empty list, and a text with a
+  comma in it needs JSON, as in data.include='["a,b.txt"]'. null leaves unset
+  what may be unset. Quotes keep the shell from reading * and [ itself.
+  The defaults shown hold where neither the files of --config-dir nor the
+  preset that they name says otherwise."""
+
 
 class Parser(argparse.ArgumentParser):
     """Reports mistakes like every other error of the project, and takes dotted overrides anywhere on the line."""
 
-    def __init__(self, description: str, *, sections: Sequence[str]) -> None:
-        settings = "\n".join(
+    def __init__(self, description: str, *, sections: Sequence[str], examples: Sequence[str]) -> None:
+        settings = [
             PipelineConfig.model_fields[name].annotation.describe(f"{name}.")  # type: ignore[union-attr]
             for name in sections
-        )
+        ]
         super().__init__(
             description=description,
-            epilog="settings, given as section.setting=value; the files of --config-dir, and the preset that they\n"
-            "name, come before the defaults shown here:\n" + settings,
+            # The examples come last: of a long page a terminal shows the end.
+            epilog="\n\n".join([ABOUT_SETTINGS, *settings, "\n  ".join(["examples:", *examples])]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         self.add_argument(
-            "overrides", nargs="*", metavar="section.setting=value", help="settings, see the list below"
+            "overrides", nargs="*", metavar="section.setting=value", help="settings; they are listed below"
         )
         self.add_argument("--debug", action="store_true", help="show tracebacks and developers' messages")
 
     def parse(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
         """The flags and the nested values of the overrides."""
         flags = self.parse_intermixed_args(arguments)
-        return flags, parse_overrides(flags.overrides)
+        return flags, parse_overrides(flags.overrides, configured=PipelineConfig)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing."""

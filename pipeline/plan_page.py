@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from core.device_manager import DeviceManager
 from core.stage import Decision
 from core.training_config import DataConfig, PipelineConfig
+from data_processing.reports.shown import size
 from models.counting import count_parameters, flops_per_token
 from pipeline.preflight import Estimate
 from training.run_length import resolve_total_steps
@@ -19,15 +20,14 @@ def plan_page(config: PipelineConfig, decisions: Sequence[Decision], estimate: E
         settings.batch_size * settings.gradient_accumulation_steps * config.model.max_position_embeddings
     )
     flops = tokens_per_step * flops_per_token(shape, context=shape.max_position_embeddings)
-    checkpoint = f"{estimate.checkpoint_bytes / 1e9:.2f}"
     lines = [f"run directory {config.run.directory}", "", *map(str, decisions), ""]
     data = config.data
     lines += [
         f"data          {_place_of_data(data)}",
         f"device        {DeviceManager(settings.device).device}",
         f"model         {shape.architecture}, {count.total:,} parameters ({count.embedding:,} in embeddings)",
-        f"memory        {estimate.state_bytes / 1e9:.2f} GB for weights, gradients and optimizer; activations on top",
-        f"disk          {checkpoint} GB a checkpoint, at most {estimate.disk_bytes / 1e9:.2f} GB at one time",
+        f"memory        {size(estimate.state_bytes)} for weights, gradients and optimizer; activations on top",
+        f"disk          {size(estimate.checkpoint_bytes)} a checkpoint, at most {size(estimate.disk_bytes)} at a time",
         f"step          {tokens_per_step:,} tokens, {flops:.3g} FLOPs",
         f"length        {_length(config, decisions, tokens_per_step, count.total)}",
     ]

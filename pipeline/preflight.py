@@ -1,14 +1,18 @@
 """What is settled and checked before any work: automatic settings, the device, files that are named, room on disk."""
 
+import contextlib
 import dataclasses
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.device_manager import DeviceManager
-from core.errors import ConfigError, DataError, DiskError
+from core.errors import BloomeryError, ConfigError, DataError, DiskError
 from core.training_config import DataConfig, PipelineConfig
 from data_processing.rows.conversations import Conversation, read_conversations
-from data_processing.rules.blocklist import blocklist_step
+from data_processing.rules.blocklist import BlockedDocuments, blocklist_step
+from data_processing.rules.decontaminate import read_records
 from data_processing.rules.language import language_step
 from data_processing.sources.raw_files import existing_directory
 from data_processing.sources.remote_files import is_url
@@ -98,8 +102,6 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
         )
     check_named_files(config)
     language_step(config.data.languages)  # says now that a language is unknown
-    if config.data.blocklist.patterns is not None:
-        blocklist_step(config.data.blocklist)  # says now that a pattern cannot be read
     check_places(config)
     estimate = estimate_needs(config)
     memory = device.total_memory_bytes()
@@ -123,10 +125,12 @@ def check_places(config: PipelineConfig) -> None:
     """Refuse places of results that would overwrite each other or something else.
 
     Raises:
-        ConfigError: two stages' places are the same or one is inside another, the run would fill the current directory
-            or one with foreign files, or the raw data are where the run writes.
+        ConfigError: a place cannot be a directory, two stages' places are the same or one is inside another, the run
+            would fill the current directory or one with foreign files, or the raw data are where the run writes.
     """
     directory = config.run.directory
+    for setting, place in _places_of_results(config).items():
+        _check_can_be_directory(setting, place)
     run = directory.resolve()
     if run in (Path.cwd(), Path.home(), *Path.cwd().parents):
         raise ConfigError(
@@ -154,11 +158,37 @@ def check_places(config: PipelineConfig) -> None:
                 )
 
 
+def _places_of_results(config: PipelineConfig) -> dict[str, Path]:
+    """The settings that say where results go, with the directories that they name."""
+    data = config.data
+    places = {
+        "run.dir" if config.run.dir is not None else "run.name": config.run.directory,
+        "data.output_dir": data.output_dir,
+        "data.dataset_dir": data.dataset_dir,
+        "data.cache_dir": None if data.cache_dir is None or is_url(data.cache_dir) else Path(data.cache_dir),
+        "tokenizer.output_dir": config.tokenizer.output_dir,
+        "training.output_dir": config.training.output_dir,
+        "instruction.output_dir": config.instruction.output_dir,
+    }
+    return {setting: place for setting, place in places.items() if place is not None}
+
+
+def _check_can_be_directory(setting: str, place: Path) -> None:
+    # A link that leads nowhere is there as well, and no directory can be made in its place.
+    existing = next(path for path in (place, *place.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        found = "is a link that leads nowhere" if existing.is_symlink() else "is no directory"
+        raise ConfigError(
+            f"{setting}={str(place)!r}: {existing} {found}; choose another place, or move it out of the way"
+        )
+
+
 def check_named_files(config: PipelineConfig) -> None:
-    """Refuse, before hours of work, to go on to a file that is not there.
+    """Refuse, before hours of work, to go on to a file that is not there or is not what it should be.
 
     Raises:
-        DataError: a file that a setting names is missing.
+        DataError: a file that a setting names is missing, cannot be read, or is no such file.
+        ConfigError: a tokenizer cannot be used, or has more tokens than the model is to have.
     """
     file = config.instruction.data
     if file != DEFAULT_INSTRUCTION_FILE or file.exists():
@@ -168,20 +198,35 @@ def check_named_files(config: PipelineConfig) -> None:
         ("data.blocklist.documents", blocklist.documents),
         ("data.blocklist.patterns", blocklist.patterns),
         *(("data.decontamination.files", path) for path in decontamination.files),
+        ("tokenizer.path", config.tokenizer.path),
         *(("tokenizer.references", path) for path in config.tokenizer.references),
     ):
         if path is not None and not path.exists():
-            raise DataError(f"{setting}={str(path)!r}: no such file; correct the name or set it to null")
-    if config.tokenizer.path is not None and not config.tokenizer.path.exists():
-        raise DataError(f"tokenizer.path={str(config.tokenizer.path)!r}: no such file")
-    if config.tokenizer.path is not None and config.model.vocab_size is not None:
-        given = Tokenizer.from_file(config.tokenizer.path, tiktoken_pattern=config.tokenizer.tiktoken_pattern)
-        found = given.vocab_size
-        if found > config.model.vocab_size:
-            raise ConfigError(
-                f"model.vocab_size {config.model.vocab_size} is below the {found} tokens of tokenizer.path "
-                f"{config.tokenizer.path}; set it to null"
+            raise DataError(
+                f"{setting}={str(path)!r}: no such file; correct the name, or leave the setting out"
             )
+    if blocklist.documents is not None:
+        BlockedDocuments.from_file(blocklist.documents)
+    if blocklist.patterns is not None:
+        blocklist_step(blocklist)  # says now that a pattern cannot be read
+    for path in decontamination.files:
+        next(read_records(path), None)
+    _check_tokenizers(config)
+
+
+def _check_tokenizers(config: PipelineConfig) -> None:
+    settings, most = config.tokenizer, config.model.vocab_size
+    if settings.path is not None:
+        with _naming("tokenizer.path"):
+            given = Tokenizer.from_file(settings.path, tiktoken_pattern=settings.tiktoken_pattern)
+        if most is not None and given.vocab_size > most:
+            raise ConfigError(
+                f"model.vocab_size {most} is below the {given.vocab_size} tokens of tokenizer.path {settings.path}; "
+                "set it to null"
+            )
+    for path in settings.references:
+        with _naming("tokenizer.references"):
+            Tokenizer.from_file(path, tiktoken_pattern=settings.tiktoken_pattern)
 
 
 def check_instruction_file(file: Path) -> None:
@@ -195,9 +240,19 @@ def check_instruction_file(file: Path) -> None:
         raise DataError(f"instruction.data={str(file)!r}: {found}; name a jsonl or json file of records")
     try:
         # Reads up to the first usable record, and to the end (with an error that says why) where there is none.
-        any(isinstance(item, Conversation) for item in read_conversations(file))
+        with _naming("instruction.data"):
+            any(isinstance(item, Conversation) for item in read_conversations(file))
     except OSError as error:
         raise DataError(f"instruction.data={str(file)!r}: cannot be read ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def _naming(setting: str) -> Iterator[None]:
+    """Puts the setting in front of what an error says about the file that it names."""
+    try:
+        yield
+    except BloomeryError as error:
+        raise type(error)(f"{setting}: {error}") from None
 
 
 def estimate_needs(config: PipelineConfig) -> Estimate:

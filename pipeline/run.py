@@ -25,6 +25,7 @@ from core.stage_run import run_stages
 from core.training_config import PipelineConfig
 from inference.chat import ChatModel, find_model
 from models.hf_layout import model_config_from_hf
+from pipeline.cleaning import log_superseded
 from pipeline.preflight import (
     Estimate,
     check,
@@ -124,7 +125,8 @@ def plan_line(
 ) -> tuple[PipelineConfig, list[Decision], Estimate]:
     """The settled configuration, what running the line now would do, and what it needs; nothing is written."""
     config, _ = settle(config, sources)
-    return config, plan_stages(line(sources), config, selection), check(config, sources)
+    estimate = check(config, sources)
+    return config, plan_stages(line(sources), config, selection), estimate
 
 
 def train_llm_from_scratch(
@@ -220,7 +222,9 @@ def _run(
             write_json(config.run.directory / SETTINGS_FILE, config.to_dict())
         announce(decision)
 
-    return run_stages(stages, config, selection, announce=note)
+    artifacts = run_stages(stages, config, selection, announce=note)
+    log_superseded(stages, config)
+    return artifacts
 
 
 def _log_decision(decision: Decision) -> None:

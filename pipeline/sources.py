@@ -116,7 +116,7 @@ def listed_files(file_list: Path) -> list[Path]:
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(
-            f"data.file_list={str(file_list)!r}: not UTF-8 ({error.reason} at byte {error.start})"
+            f"data.file_list={str(file_list)!r}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from None
     names = [line.strip() for line in lines]
     files = []

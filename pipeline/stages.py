@@ -77,6 +77,7 @@ def train_tokenizer(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[s
             settings.model_type,
             character_coverage=settings.character_coverage,
             split_digits=settings.split_digits,
+            split_by_unicode_script=settings.split_by_unicode_script,
             max_piece_length=settings.max_piece_length,
             training_bytes=settings.training_bytes,
             balance_sources=settings.balance_sources,
@@ -325,7 +326,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             ),
             place=lambda c: _in_run("corpus", c.data.output_dir, c),
             content=CORPUS_NAME,
-            version=2,
+            version=3,
         ),
         Stage(
             name="tokenizer",

@@ -7,11 +7,17 @@ from core.logs import log_to_console
 from inference.command_line import Parser, given_sampling
 from pipeline.command import run_command
 
+EXAMPLES = (
+    "python scripts/chat.py",
+    "python scripts/chat.py runs/mine --temperature 0.3 --max-tokens 200",
+    "python scripts/chat.py runs/mine --prompt 'What is a list?' --seed 1",
+)
+
 
 def parser() -> Parser:
     """The command line of this script."""
-    result = Parser(__doc__ or "")
-    result.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    result = Parser(__doc__ or "", examples=EXAMPLES)
+    result.add_argument("--system", metavar="TEXT", help="begin with this system message")
     result.add_argument("--prompt", metavar="TEXT", help="ask this one question, print the answer, and leave")
     return result
 

@@ -19,27 +19,41 @@ if TYPE_CHECKING:
 
 FORMATS = (".jsonl", ".txt")
 
+EXAMPLES = (
+    "python scripts/generate.py --prompts prompts.txt",
+    "python scripts/generate.py runs/mine --prompts questions.txt --chat \\",
+    "    --output answers.jsonl",
+    "echo 'Once upon a time' | python scripts/generate.py --prompts - --seed 1",
+)
+
 
 def parser() -> Parser:
     """The command line of this script."""
-    result = Parser(__doc__ or "")
+    result = Parser(__doc__ or "", examples=EXAMPLES)
     add = result.add_argument
     add(
         "--prompts",
         required=True,
         metavar="FILE",
-        help='FILE.txt: a prompt a line, blank ones passed over; FILE.jsonl: records with "prompt" or "messages"; '
-        "- : standard input, as text",
+        help="where the prompts are: FILE.txt has one a line and blank lines are passed over, FILE.jsonl has records "
+        'with "prompt" or "messages", - is standard input as text',
     )
-    add("--jsonl", action="store_true", help="the prompts are records, whatever the file is called")
+    add("--jsonl", action="store_true", help="take the prompts for records, whatever the file is called")
     add(
         "--output",
         metavar="FILE",
-        help="FILE.jsonl: the record of each prompt with its reply; FILE.txt: a reply a line, its line breaks written "
-        "as \\n. It appears when all is done. Default: standard output, in the format of the prompts",
+        help="where the replies go when all are there: FILE.jsonl gets the record of each prompt with its reply, "
+        "FILE.txt one reply a line with its line breaks written as \\n. Default: standard output, in the format of the "
+        "prompts.",
     )
     add("--chat", action="store_true", help="ask each prompt as a user's message instead of continuing it")
-    add("--batch-size", type=int, default=32, metavar="N", help="prompts at a time. Default: 32.")
+    add(
+        "--batch-size",
+        type=int,
+        default=32,
+        metavar="N",
+        help="generate for so many prompts at a time. Default: 32.",
+    )
     return result
 
 

@@ -2,35 +2,65 @@
 
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
+from core.config import HELP_COLUMNS
 from core.logs import log_to_console
 from core.stage import Selection
 from core.training_config import RunConfig
 from pipeline.arguments import Parser, set_value
 from pipeline.command import run_command
 
+DESCRIPTION = f"""\
+{textwrap.fill(__doc__ or "", HELP_COLUMNS)}
+
+The result goes to runs/instruction-tuned, or where run.name or run.dir says.
+"""
+
+EXAMPLES = (
+    "python scripts/train_instruction_finetuning.py --pretrained-model runs/mine \\",
+    "    --instruction-data records.jsonl",
+    "python scripts/train_instruction_finetuning.py --pretrained-model runs/mine \\",
+    "    --instruction-data records.jsonl run.name=tuned instruction.epochs=2",
+)
+
 
 def parser() -> Parser:
     """The command line of this script."""
-    result = Parser(__doc__ or "", sections=("run", "instruction"))
+    result = Parser(DESCRIPTION, sections=("run", "instruction"), examples=EXAMPLES)
     add = result.add_argument
-    add("--pretrained-model", required=True, metavar="DIR", type=Path, help="checkpoint or run directory")
-    add("--instruction-data", metavar="FILE", help="records, jsonl or json (instruction.data)")
+    add(
+        "--pretrained-model",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="tune the model in this directory, of a run or of a checkpoint",
+    )
+    add(
+        "--instruction-data",
+        metavar="FILE",
+        help="tune on the instruction records in this jsonl or json file (instruction.data)",
+    )
     add(
         "--tokenizer-model",
         metavar="FILE",
         type=Path,
-        help="its tokenizer.model; default: the one beside the model",
+        help="the tokenizer that the model was trained with; default: the one beside the model",
     )
-    add("--config-dir", default=None, help="directory of <section>_config.json files, or one JSON file")
-    add("--device", help="auto, cpu, cuda, cuda:1 or mps (training.device)")
+    add(
+        "--config-dir",
+        metavar="DIR_OR_FILE",
+        help="settings from a directory of <section>_config.json files, or from one JSON file of sections",
+    )
+    add("--device", help="train on auto, cpu, cuda, cuda:1 or mps (training.device)")
     add(
         "--rebuild",
         metavar="STAGE",
         action="append",
         default=[],
-        help="redo instructions or finetune, although it is finished; the old result is kept beside it",
+        help="redo instructions or finetune, although it is finished; the old result is kept beside it; may be given "
+        "several times",
     )
     return result
 

@@ -1,8 +1,10 @@
-"""Raw files → tokenizer → dataset → pretraining → instruction tuning → evaluation: the whole line in one command."""
+"""The whole line in one command, from raw files to a model that was trained, tuned and evaluated."""
 
 import shlex
 import sys
+import textwrap
 
+from core.config import HELP_COLUMNS
 from core.config_files import CONFIG_ROOT
 from core.errors import UsageError
 from core.logs import log_to_console
@@ -10,26 +12,52 @@ from core.stage import Selection
 from pipeline.arguments import STAGE_NAMES, Parser, set_value
 from pipeline.command import run_command
 
-DESCRIPTION = f"""{__doc__}
+DESCRIPTION = f"""\
+{textwrap.fill(__doc__ or "", HELP_COLUMNS)}
 
-Run it again after anything at all: what is done is reused, what was interrupted goes on, what a change made
-stale is named. Stages: {", ".join(STAGE_NAMES)}.
+Run it again after anything at all: what is done is reused, what was
+interrupted goes on, what a change made stale is named.
 
-exit codes: 0 done, 2 usage, 65 bad data, 70 internal, 73 run directory in use, 74 disk, 75 interrupted and
-resumable, 78 configuration
+stages, in this order:
+  {", ".join(STAGE_NAMES[:4])},
+  {", ".join(STAGE_NAMES[4:])}
+
+exit codes:
+  0 done, 2 usage, 65 bad data, 70 internal error, 73 run directory in use,
+  74 disk or network, 75 interrupted (the same command goes on), 78 settings
 """
+
+EXAMPLES = (
+    "python scripts/train_llm_from_scratch.py --plan",
+    "python scripts/train_llm_from_scratch.py --data texts run.name=mine",
+    "python scripts/train_llm_from_scratch.py --data texts run.name=mine \\",
+    "    'data.include=*.md,*.txt' data.languages.keep=en --until dataset",
+    "python scripts/train_llm_from_scratch.py --config-dir configs/tiny \\",
+    "    training.total_steps=200 training.learning_rate=6e-4",
+)
 
 
 def parser() -> Parser:
     """The command line of this script."""
     result = Parser(
-        DESCRIPTION, sections=("run", "data", "tokenizer", "model", "training", "instruction", "evaluation")
+        DESCRIPTION,
+        sections=("run", "data", "tokenizer", "model", "training", "instruction", "evaluation"),
+        examples=EXAMPLES,
     )
     add = result.add_argument
-    add("--config-dir", help="directory of <section>_config.json files, or one JSON file; default: configs/")
-    add("--data", metavar="DIR", help="directory of raw files (data.raw_dir)")
-    add("--instruction-data", metavar="FILE", help="instruction records, jsonl or json (instruction.data)")
-    add("--device", help="auto, cpu, cuda, cuda:1 or mps (training.device)")
+    add(
+        "--config-dir",
+        metavar="DIR_OR_FILE",
+        help="settings from a directory of <section>_config.json files, or from one JSON file of sections; "
+        "default: configs/",
+    )
+    add("--data", metavar="DIR", help="read the raw files in this directory (data.raw_dir)")
+    add(
+        "--instruction-data",
+        metavar="FILE",
+        help="tune on the instruction records in this jsonl or json file (instruction.data)",
+    )
+    add("--device", help="train on auto, cpu, cuda, cuda:1 or mps (training.device)")
     add("--skip-data-collection", action="store_true", help="take the collected corpus as it is")
     add("--skip-tokenizer", action="store_true", help="take the tokenizer as it is")
     add("--skip-pretraining", action="store_true", help="take the pretrained model as it is")
@@ -41,12 +69,12 @@ def parser() -> Parser:
         metavar="STAGE",
         action="append",
         default=[],
-        help="redo this stage and what depends on it",
+        help="redo this stage, and what depends on it, although it is finished; may be given several times",
     )
     add(
         "--dry-run",
         action="store_true",
-        help="build everything, run one batch of each training stage, keep nothing",
+        help="run every stage with one step of each training, and keep nothing of it",
     )
     return result
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.files import atomic_write, write_json
 from tokenization.chat_template import CHAT_TEMPLATE
-from tokenization.json_parts import bpe_model, json_bytes, whole
+from tokenization.json_parts import bpe_model, every_merge, json_bytes, whole
 from tokenization.model_file import SPACE_SYMBOL, ModelFile, Piece, PieceType
 from tokenization.special_tokens import BOS_TOKEN, SPECIAL_TOKENS, UNK_ID, UNK_TOKEN
 from tokenization.vocabulary import TRAINED_IDS, SpecialIds
@@ -60,12 +60,39 @@ def write_tokenizer_files(
             directory,
             parsed.model_type,
         )
+    write_model_and_twin(
+        directory,
+        model=model,
+        model_file_name=model_file_name,
+        twin=content,
+        special_ids=TRAINED_IDS,
+        special_tokens=dict(enumerate(SPECIAL_TOKENS)),
+        model_max_length=model_max_length,
+    )
+
+
+def write_model_and_twin(
+    directory: Path,
+    *,
+    model: bytes,
+    model_file_name: str,
+    twin: Mapping[str, Any] | None,
+    special_ids: SpecialIds,
+    special_tokens: Mapping[int, str],
+    model_max_length: int | None = None,
+) -> None:
+    """Write a SentencePiece model with the files that go beside it into `directory`.
+
+    Args:
+        twin: The content of `tokenizer.json`; None = there is none.
+        special_tokens: Id and name of every special token.
+    """
     _write_directory(
         directory,
-        json_content=None if content is None else json_bytes(content),
+        json_content=None if twin is None else json_bytes(twin),
         model=(model_file_name, model),
         settings={
-            **_settings(TRAINED_IDS, dict(enumerate(SPECIAL_TOKENS)), model_max_length),
+            **_settings(special_ids, special_tokens, model_max_length),
             SHA256_KEY: {model_file_name: hashlib.sha256(model).hexdigest()},
         },
     )
@@ -165,13 +192,8 @@ def merges_of(pieces: tuple[Piece, ...]) -> list[tuple[str, str]]:
     normal = [piece for piece in pieces if piece.type == PieceType.NORMAL]
     merged = sorted((piece for piece in normal if len(piece.text) > 1), key=lambda piece: -piece.score)
     assert len({piece.score for piece in merged}) == len(merged), "two pieces have one score"
-    known = {piece.text for piece in normal}
-    return [
-        (_with_spaces(piece.text[:cut]), _with_spaces(piece.text[cut:]))
-        for piece in merged
-        for cut in range(1, len(piece.text))
-        if piece.text[:cut] in known and piece.text[cut:] in known
-    ]
+    known = {_with_spaces(piece.text) for piece in normal}
+    return every_merge([_with_spaces(piece.text) for piece in merged], known)
 
 
 def _bpe_model(parsed: ModelFile) -> dict[str, Any]:

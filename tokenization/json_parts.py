@@ -1,7 +1,7 @@
 """The parts of which a tokenizer.json is put together. Knows the format, not what a vocabulary is for."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 Part = dict[str, Any]
@@ -65,6 +65,20 @@ def bpe_model(vocab: Mapping[str, int], merges: Iterable[Iterable[str]], **setti
         "merges": [list(pair) for pair in merges],
         **settings,
     }
+
+
+def every_merge(tokens: Iterable[str], known: Container[str]) -> list[tuple[str, str]]:
+    """Every pair of known tokens that makes one of `tokens`, in the order of these.
+
+    With all of them, those neighbours are joined whose union comes first, however it came about when it was learned:
+    what SentencePiece and tiktoken do.
+    """
+    return [
+        (token[:cut], token[cut:])
+        for token in tokens
+        for cut in range(1, len(token))
+        if token[:cut] in known and token[cut:] in known
+    ]
 
 
 def whole(

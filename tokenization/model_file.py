@@ -22,7 +22,8 @@ MODEL_PIECES, MODEL_TRAINER, MODEL_NORMALIZER, MODEL_DENORMALIZER = 1, 2, 3, 5
 PIECE_TEXT, PIECE_SCORE, PIECE_TYPE = 1, 2, 3
 TRAINER_MODEL_TYPE, TRAINER_INPUT_FORMAT, TRAINER_NUM_THREADS = 3, 7, 16
 TRAINER_SUFFIX, TRAINER_BYTE_FALLBACK = 24, 35
-NORMALIZER_CHARSMAP, NORMALIZER_DUMMY_PREFIX, NORMALIZER_EXTRA_SPACES, NORMALIZER_ESCAPE = 2, 3, 4, 5
+NORMALIZER_NAME, NORMALIZER_CHARSMAP = 1, 2
+NORMALIZER_DUMMY_PREFIX, NORMALIZER_EXTRA_SPACES, NORMALIZER_ESCAPE = 3, 4, 5
 
 MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 
@@ -47,11 +48,20 @@ class Piece(NamedTuple):
 
 
 class ModelFile(NamedTuple):
-    """What a model file says. `settings` holds everything besides the pieces that changes ids."""
+    """What a model file says. `settings` holds everything besides the pieces that changes ids.
+
+    Attributes:
+        normalizer: Name of the rules by which text is normalised, such as "nmt_nfkc"; "" = by none.
+        charsmap: Those rules, as the library has them compiled; empty for none.
+        denormalizes: Whether text is rewritten after decoding.
+    """
 
     pieces: tuple[Piece, ...]
     model_type: str
     settings: dict[str, bool | str]
+    normalizer: str
+    charsmap: bytes
+    denormalizes: bool
 
 
 class Field(NamedTuple):
@@ -75,6 +85,8 @@ def parse_model(data: bytes) -> ModelFile:
         normalizer = _last_values(fields, MODEL_NORMALIZER)
         denormalizer = [f for f in fields if f.number == MODEL_DENORMALIZER and f.value]
         model_type = MODEL_TYPES[_number(trainer.get(TRAINER_MODEL_TYPE, 1))]
+        charsmap = _bytes(normalizer.get(NORMALIZER_CHARSMAP, b""))
+        name = _bytes(normalizer.get(NORMALIZER_NAME, b"")).decode("utf-8") or "rules of its own"
     except (IndexError, KeyError, ValueError, struct.error, UnicodeDecodeError) as error:
         raise DataError(f"not a SentencePiece model ({type(error).__name__}: {error})") from None
     if not pieces:
@@ -87,9 +99,9 @@ def parse_model(data: bytes) -> ModelFile:
         "add_dummy_prefix": bool(normalizer.get(NORMALIZER_DUMMY_PREFIX, 1)),
         "remove_extra_whitespaces": bool(normalizer.get(NORMALIZER_EXTRA_SPACES, 1)),
         "escape_whitespaces": bool(normalizer.get(NORMALIZER_ESCAPE, 1)),
-        "normalizes": bool(normalizer.get(NORMALIZER_CHARSMAP, b"")) or bool(denormalizer),
+        "normalizes": bool(charsmap) or bool(denormalizer),
     }
-    return ModelFile(pieces, model_type, settings)
+    return ModelFile(pieces, model_type, settings, name if charsmap else "", charsmap, bool(denormalizer))
 
 
 def canonical_model(
@@ -112,6 +124,27 @@ def canonical_model(
         return field
 
     return write_fields([rewrite(field) for field in read_fields(data)])
+
+
+def with_control_pieces(data: bytes, names: Iterable[str]) -> bytes:
+    """The same model with more tokens behind its own, to which no text is encoded."""
+    fields = read_fields(data)
+    behind = max(place for place, field in enumerate(fields) if field.number == MODEL_PIECES) + 1
+    added = [
+        Field(
+            MODEL_PIECES,
+            LENGTH,
+            write_fields(
+                [
+                    Field(PIECE_TEXT, LENGTH, name.encode()),
+                    Field(PIECE_SCORE, FIXED32, struct.pack("<f", 0.0)),
+                    Field(PIECE_TYPE, VARINT, PieceType.CONTROL),
+                ]
+            ),
+        )
+        for name in names
+    ]
+    return write_fields([*fields[:behind], *added, *fields[behind:]])
 
 
 def read_fields(data: bytes) -> list[Field]:

@@ -26,7 +26,7 @@ from tokenization.special_tokens import (
     UNK_TOKEN,
 )
 from tokenization.vocabulary_settings import VocabularySettings
-from tokenization.word_counts import count_words, cuts_at_scripts, cuts_at_spaces
+from tokenization.word_counts import count_words, cuts_around_bpe_pieces, cuts_at_spaces
 
 MAX_SENTENCE_BYTES = 4 * CHUNK_BYTES
 """SentencePiece drops what is longer than `max_sentence_length` without a word; no chunk is this long."""
@@ -105,8 +105,11 @@ def _sentences(sample: Iterable[bytes], settings: VocabularySettings) -> Iterato
         return
     if settings.model_type == "word":  # has no line end inside a word
         parts = (line for part in parts for line in part.split(b"\n") if line)
-    by_script = cuts_at_scripts(split_digits=settings.split_digits)
-    cuts = by_script if settings.model_type == "bpe" else cuts_at_spaces()
+    cuts = cuts_at_spaces()
+    if settings.model_type == "bpe":
+        cuts = cuts_around_bpe_pieces(
+            split_digits=settings.split_digits, split_by_unicode_script=settings.split_by_unicode_script
+        )
     for word, count in count_words(parts, cuts):
         yield b"%b\t%d" % (word.replace(b"\t", TAB_SUBSTITUTE), count)
 
@@ -125,6 +128,7 @@ def _train(sentences: list[bytes], vocab_size: int, settings: VocabularySettings
             character_coverage=settings.character_coverage,
             required_chars=_required_characters(settings.model_type),
             split_digits=settings.split_digits,
+            split_by_unicode_script=settings.split_by_unicode_script,
             max_sentencepiece_length=settings.max_piece_length,
             max_sentence_length=MAX_SENTENCE_BYTES,
             input_sentence_size=0,

@@ -12,6 +12,10 @@ from tokenization.hf_export import CONFIG_FILE_NAME, JSON_FILE_NAME, MODEL_FILE_
 from tokenization.json_encoder import JsonEncoder
 from tokenization.model_file import parse_model
 from tokenization.sentencepiece_encoder import SentencePieceEncoder, objections_to
+from tokenization.sentencepiece_import import (
+    ForeignSentencePieceEncoder,
+    what_transformers_does_otherwise,
+)
 from tokenization.tokenizer_import import import_tiktoken, import_tokenizer_json, is_tiktoken
 from tokenization.vocabulary import Encoder, SpecialIds
 
@@ -80,7 +84,7 @@ def tokenizer_file(path: Path) -> Path:
 
 def _candidates(directory: Path) -> list[Path]:
     model, json_file = directory / MODEL_FILE_NAME, directory / JSON_FILE_NAME
-    # Models from elsewhere often come with both, of which only the second can be used here.
+    # Models from elsewhere often come with both; the second is what the world uses them by.
     if model.exists() and (not json_file.exists() or _is_ours(model)):
         return [model]
     models = sorted(directory.glob("*.model"))
@@ -111,14 +115,35 @@ def _encoder(file: Path, content: bytes, config: dict[str, Any], pattern: str | 
     if content.startswith(b"{"):
         if (own := config.get(OWN_KEY)) is not None and file.name == JSON_FILE_NAME:
             return JsonEncoder(content, special_ids=_recorded_ids(own), model_type=str(own.get("model_type")))
-        encoder = import_tokenizer_json(content, config)
+        encoder: Encoder = import_tokenizer_json(content, config)
     elif is_tiktoken(content):
         encoder = import_tiktoken(content, pattern or _published_pattern(content))
     else:
-        return SentencePieceEncoder(content)
+        encoder = _sentencepiece(content, config)
+    if _recorded_sha256(file, config) is None:  # otherwise it was said before it was written
+        _warn(file, encoder)
+    return encoder
+
+
+def _warn(file: Path, encoder: Encoder) -> None:
     if encoder.vocabulary.losses:
         logger.warning("%s: not every text comes back: %s", file, "; ".join(encoder.vocabulary.losses))
-    return encoder
+    if isinstance(encoder, ForeignSentencePieceEncoder):
+        otherwise = what_transformers_does_otherwise(encoder.parsed)
+        if otherwise is not None:
+            logger.warning("%s: %s", file, otherwise)
+
+
+def _sentencepiece(content: bytes, config: dict[str, Any]) -> Encoder:
+    try:
+        parsed = parse_model(content)
+    except DataError as error:
+        raise DataError(
+            f"no tokenizer: neither JSON nor a tiktoken file, and {error}; expected {EXPECTED}"
+        ) from None
+    if objections_to(parsed):
+        return ForeignSentencePieceEncoder(content, config)
+    return SentencePieceEncoder(content)
 
 
 def _recorded_ids(own: Any) -> SpecialIds:

@@ -19,6 +19,7 @@ from tokenization.json_parts import (
     added_token,
     bos_in_front,
     bpe_model,
+    every_merge,
     json_bytes,
     sequence,
     split_at,
@@ -62,7 +63,7 @@ def import_tokenizer_json(content: bytes, config: Mapping[str, Any] | None = Non
     structure = Structure.from_json(content)
     parsed["added_tokens"] = list(parsed.get("added_tokens") or ())
     _check_added_ids(parsed["added_tokens"], structure)
-    special_ids, added = _special_ids(structure, config or {})
+    special_ids, added = choose_special_ids(structure.tokens, structure.special, config or {})
     parsed["added_tokens"] += [added_token(name, token) for name, token in added.items()]
     names = {token: name for name, token in {**structure.special, **added}.items()}
     parsed["post_processor"] = bos_in_front(names[special_ids.bos], special_ids.bos)
@@ -73,6 +74,39 @@ def import_tokenizer_json(content: bytes, config: Mapping[str, Any] | None = Non
     if added:
         logger.info("%d special tokens are added: %s", len(added), ", ".join(added))
     return encoder
+
+
+def choose_special_ids(
+    tokens: Mapping[str, int], special: Mapping[str, int], config: Mapping[str, Any]
+) -> tuple[SpecialIds, dict[str, int]]:
+    """Which tokens take the parts of our special tokens, and those that are to be added: name and id.
+
+    Args:
+        tokens, special: Name and id of every token, and of those that stand for no text.
+        config: What tokenizer_config.json says, such as `bos_token`.
+
+    Raises:
+        ConfigError: one of our names is an ordinary token.
+    """
+    found: dict[str, int] = {}
+    added: dict[str, int] = {}
+    for role, equivalents in EQUIVALENTS.items():
+        names = (*_named(config.get(f"{role}_token")), NAME_OF_ROLE[role], *equivalents)
+        taken = set(found.values())
+        fit = next((name for name in names if name in special and special[name] not in taken), None)
+        if fit is not None:
+            found[role] = special[fit]
+    following = max(tokens.values(), default=-1) + 1
+    for role in (role for role in SpecialIds._fields if role not in found):
+        name = NAME_OF_ROLE[role]
+        if name in tokens:
+            raise ConfigError(
+                f"{name!r} is an ordinary token in it (id {tokens[name]}), but here it is a special token, which no "
+                "text may encode to; use another tokenizer"
+            )
+        found[role] = added[name] = following
+        following += 1
+    return SpecialIds(**found), added
 
 
 def is_tiktoken(content: bytes) -> bool:
@@ -106,13 +140,7 @@ def tiktoken_json(ranks: Mapping[bytes, int], pattern: str) -> dict[str, Any]:
     vocab = {to_characters(token): rank for token, rank in ranks.items()}
     holes = sorted(set(range(max(ranks.values()) + 1)) - set(ranks.values()))
     added = {f"<|unused_{rank}|>": rank for rank in holes}
-    by_rank = sorted(ranks.items(), key=lambda entry: entry[1])
-    merges = [
-        [to_characters(token[:cut]), to_characters(token[cut:])]
-        for token, _ in by_rank
-        for cut in range(1, len(token))
-        if token[:cut] in ranks and token[cut:] in ranks
-    ]
+    merges = every_merge(sorted(vocab, key=vocab.__getitem__), vocab)
     return whole(
         model=bpe_model({**vocab, **added}, merges, ignore_merges=True),
         special_tokens=added,
@@ -161,30 +189,6 @@ def _check_added_ids(added: list[Mapping[str, Any]], structure: Structure) -> No
                 f"the added token {token['content']!r} has the id {token['id']} in the file, but the library gives it "
                 f"{found}, because there are ids without tokens before it; number the added tokens without gaps"
             )
-
-
-def _special_ids(structure: Structure, config: Mapping[str, Any]) -> tuple[SpecialIds, dict[str, int]]:
-    """Which tokens take the parts of our special tokens, and those that are to be added: name and id."""
-    tokens, special = structure.tokens, structure.special
-    found: dict[str, int] = {}
-    added: dict[str, int] = {}
-    for role, equivalents in EQUIVALENTS.items():
-        names = (*_named(config.get(f"{role}_token")), NAME_OF_ROLE[role], *equivalents)
-        taken = set(found.values())
-        fit = next((name for name in names if name in special and special[name] not in taken), None)
-        if fit is not None:
-            found[role] = special[fit]
-    following = max(tokens.values(), default=-1) + 1
-    for role in (role for role in SpecialIds._fields if role not in found):
-        name = NAME_OF_ROLE[role]
-        if name in tokens:
-            raise ConfigError(
-                f"{name!r} is an ordinary token in it (id {tokens[name]}), but here it is a special token, which no "
-                "text may encode to; use another tokenizer"
-            )
-        found[role] = added[name] = following
-        following += 1
-    return SpecialIds(**found), added
 
 
 def _named(entry: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ from core.errors import ConfigError, DataError, VocabularyTooLargeError
 from core.files import atomic_write
 from core.progress import timed_progress
 from core.training_config import TokenizerConfig
+from tokenization.byte_pieces import LONGEST_PIECE
 from tokenization.corpus_sample import sample_jsonl, sample_texts
 from tokenization.json_trainer import train_byte_bpe, train_word_level, train_wordpiece
 from tokenization.sentencepiece_trainer import UNSPEAKABLE, train_sentencepiece
@@ -52,15 +53,14 @@ BYTES_PER_SECOND = {
     "unigram": 0.4e6,
     "char": 20e6,
     "word": 15e6,
-    "byte_bpe": 5e6,
-    "wordpiece": 5e6,
+    "byte_bpe": 10e6,
+    "wordpiece": 10e6,
     "word_level": 10e6,
 }
 """Speed of training by algorithm, for the estimate of the time left: two cores, 10 to 100 MB, 2026."""
 
 SMALLEST_COVERAGE = 0.98
-LONGEST_PIECE = 512
-"""SentencePiece's limits (`VerifySpec` in trainer_interface.cc)."""
+"""SentencePiece's limit (`VerifySpec` in trainer_interface.cc)."""
 
 ESCAPES = str.maketrans({c: repr(c)[1:-1] for c in "\\\t\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"})
 """For the .vocab file: what `str.splitlines` or a reader of columns would take for an end, and the backslash."""
@@ -80,6 +80,7 @@ class TokenizerTrainer:
         *,
         character_coverage: float = DEFAULTS.character_coverage,
         split_digits: bool = DEFAULTS.split_digits,
+        split_by_unicode_script: bool = DEFAULTS.split_by_unicode_script,
         max_piece_length: int = DEFAULTS.max_piece_length,
         training_bytes: int = DEFAULTS.training_bytes,
         shrink_to_fit: bool = DEFAULTS.shrink_to_fit,
@@ -95,6 +96,8 @@ class TokenizerTrainer:
                 Hugging Face tokenizers.
             character_coverage: Share of the characters of the corpus that get pieces (0.98 to 1); SentencePiece only.
             split_digits: Whether each digit is a token of its own; otherwise byte_bpe and wordpiece join up to three.
+            split_by_unicode_script: Whether no piece has letters of two scripts, or letters and punctuation;
+                SentencePiece only.
             max_piece_length: Longest piece, in characters (1 to 512), of byte_bpe in bytes.
             training_bytes: At most this much text is used, in bytes of UTF-8, sampled evenly over the corpus. Training
                 on natural text takes some five times as much memory (unigram twenty times), whatever the size of the
@@ -140,6 +143,7 @@ class TokenizerTrainer:
         self.model_type = model_type
         self.character_coverage = character_coverage
         self.split_digits = split_digits
+        self.split_by_unicode_script = split_by_unicode_script
         self.max_piece_length = max_piece_length
         self.training_bytes = training_bytes
         self.shrink_to_fit = shrink_to_fit
@@ -208,6 +212,7 @@ class TokenizerTrainer:
             vocab_size=self.vocab_size,
             character_coverage=self.character_coverage,
             split_digits=self.split_digits,
+            split_by_unicode_script=self.split_by_unicode_script,
             max_piece_length=self.max_piece_length,
             num_threads=self.num_threads,
         )

@@ -60,7 +60,7 @@ class Vocabulary:
     """The tokens, by id.
 
     Attributes:
-        model_type: The algorithm; "imported" for a tokenizer.json or tiktoken file from elsewhere.
+        model_type: The algorithm; "imported" for a tokenizer from elsewhere.
         pieces: Text, score and type of each token as its file has them.
         texts: The bytes that a token adds to a text; none for special tokens.
         names: The same with the special tokens written by their names.

@@ -22,16 +22,17 @@ def cuts_at_spaces() -> Cuts:
     return cuts.reshape(NUM_PAIRS)
 
 
-def cuts_at_scripts(*, split_digits: bool) -> Cuts:
+def cuts_around_bpe_pieces(*, split_digits: bool, split_by_unicode_script: bool) -> Cuts:
     """A word begins and ends besides where ASCII letters meet other ASCII characters: with SentencePiece's
     `split_by_unicode_script` no piece has both, nor, with `split_digits`, a digit and anything else.
 
     It makes a third of the different words of those between spaces, because "end.\\n    next" is no longer one.
     """
     cuts = cuts_at_spaces().reshape(256, 256).copy()
-    letters = [*string.ascii_letters.encode()]
-    others = [code for code in range(128) if code not in letters and code != ord(" ")]
-    cuts[np.ix_(letters, others)] = cuts[np.ix_(others, letters)] = True
+    if split_by_unicode_script:
+        letters = [*string.ascii_letters.encode()]
+        others = [code for code in range(128) if code not in letters and code != ord(" ")]
+        cuts[np.ix_(letters, others)] = cuts[np.ix_(others, letters)] = True
     if split_digits:
         digits = [*string.digits.encode()]
         starts = [code for code in range(256) if not 0x80 <= code < 0xC0]

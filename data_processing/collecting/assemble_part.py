@@ -4,7 +4,6 @@ The last step of collecting that looks at texts; behind it, stretches are put en
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 from core.files import sha256_json
 from data_processing.collecting.shard_files import Item, read_items, write_packed, write_record
 from data_processing.document import Dropped, excerpt, utf8_size
-from data_processing.reports.report import CODE_LANGUAGE, UNKNOWN_LANGUAGE, Kept, Ledger
+from data_processing.reports.report import CODE_LANGUAGE, UNKNOWN_LANGUAGE, Kept, Ledger, SourceCounts
 from data_processing.rules.boilerplate import remove_paragraphs
 from data_processing.sources.remote_files import ShardStore
 from data_processing.text_cleaner import TextCleaner
 
-ASSEMBLE_VERSION = 1
+ASSEMBLE_VERSION = 2
 """To be raised when what is written changes: stretches of earlier versions are then written anew."""
 
 
@@ -77,14 +76,13 @@ def assemble_part(task: AssembleTask) -> str:
     for row, item in enumerate(read_items(task.store, f"{task.part}.items")):
         if not item.reason:
             _decide(row, item, task)
-        if item.reason:
-            record = item.as_dropped()
-            ledger.drop(record)
+        record = item.as_dropped() if item.reason else _kept(item)
+        ledger.enter(record)
+        files.enter(record, file=item.file, num_bytes=item.file_bytes)
+        if isinstance(record, Dropped):
             dropped += dropped_line(record)
         else:
-            ledger.enter(_kept(item))
             corpus += _corpus_line(item)
-        files.enter(item)
     name = task.name
     write_packed(task.store, f"{name}.corpus", bytes(corpus))
     write_packed(task.store, f"{name}.dropped", bytes(dropped))
@@ -96,36 +94,22 @@ class FileCounts:
     """What became of each raw file; the items of a file stand together."""
 
     def __init__(self) -> None:
-        self._files: list[dict[str, Any]] = []
+        self._files: list[tuple[str, int, SourceCounts]] = []
 
-    def enter(self, item: Item) -> None:
-        """Count an item."""
-        if not item.file:  # a text that did not come from a file
+    def enter(self, record: Kept | Dropped, *, file: str, num_bytes: int) -> None:
+        """Count a document of a file of so many bytes on the disk."""
+        if not file:  # a text that did not come from a file
             return
-        if not self._files or self._files[-1]["source"] != item.file:
-            self._files.append(
-                {
-                    "source": item.file,
-                    "num_bytes": item.file_bytes,
-                    "bytes_in": 0,
-                    "documents_in": 0,
-                    "kept": 0,
-                    "bytes_kept": 0,
-                    "dropped": Counter(),
-                }
-            )
-        file = self._files[-1]
-        file["documents_in"] += 1
-        file["bytes_in"] += item.num_bytes
-        if item.reason:
-            file["dropped"][item.reason] += 1
-        else:
-            file["kept"] += 1
-            file["bytes_kept"] += utf8_size(item.text)
+        if not self._files or self._files[-1][0] != file:
+            self._files.append((file, num_bytes, SourceCounts()))
+        self._files[-1][2].enter(record)
 
     def finish(self) -> list[dict[str, Any]]:
         """The counts of each file, in order."""
-        return [{**file, "dropped": dict(sorted(file["dropped"].items()))} for file in self._files]
+        return [
+            {"source": file, "num_bytes": num_bytes, **counts.to_dict()}
+            for file, num_bytes, counts in self._files
+        ]
 
 
 def dropped_line(record: Dropped) -> bytes:

@@ -20,12 +20,22 @@ from data_processing.collecting.read_shard import (
     ReadSettings,
     ReadTask,
     finished_parts,
+    is_range,
+    range_counts,
     read_shard,
     shard_of_part,
 )
-from data_processing.collecting.shard_files import read_array, read_record, write_array
+from data_processing.collecting.shard_files import (
+    DamagedShardError,
+    read_array,
+    read_record,
+    write_array,
+    write_record,
+)
 from data_processing.collecting.shard_plan import shards
+from data_processing.collecting.verified_pairs import verified_prefix
 from data_processing.duplicates.recurrence import recurring_lines
+from data_processing.formats.records import RecordCounts
 from data_processing.sources.raw_files import RawFile
 from data_processing.sources.remote_files import RemoteFile, ShardStore
 
@@ -60,7 +70,11 @@ def read_files(
     store: ShardStore,
     mapper: Mapper[ReadTask, list[str]],
 ) -> list[str]:
-    """The names of the parts that hold what is in the files, in their order."""
+    """The names of the parts that hold what is in the files, in their order.
+
+    Raises:
+        DataError: of the records of a file, read whole or in ranges, more are malformed than is allowed.
+    """
     stretches = list(shards(files, name=lambda file: file.name, num_bytes=lambda file: file.file.num_bytes))
     fingerprint = settings.fingerprint()
     tasks = [
@@ -73,12 +87,18 @@ def read_files(
         for stretch in stretches
     ]
     parts: list[str] = []
+    in_ranges: dict[str, RecordCounts] = {}
     total = sum(file.file.num_bytes for file in files)
     with progress(total=total, description="reading and cleaning", unit="B") as bar:
         finished = [finished_parts(store, task.name) for task in tasks]
-        for stretch, names in zip(stretches, _all(read_shard, tasks, finished, mapper), strict=True):
+        for task, names in zip(tasks, _all(read_shard, tasks, finished, mapper), strict=True):
             parts += names
-            bar.update(sum(file.file.num_bytes for file in stretch))
+            if any(map(is_range, task.files)):
+                for source, counts in range_counts(store, task.name).items():
+                    in_ranges.setdefault(source, RecordCounts()).add(counts)
+            bar.update(sum(file.num_bytes for file in task.files))
+    for source, counts in in_ranges.items():
+        counts.check_lines(source, settings.reading)
     return parts
 
 
@@ -111,7 +131,7 @@ def judge_parts(
     fingerprint = settings.fingerprint()
 
     tasks = []
-    for part in parts:
+    for part in progress(parts, description="recurring lines", unit="parts"):
         # Only what is in this part decides about it: a line that recurs elsewhere makes nothing stale here.
         lines = _common(read_array(store, f"{part}.lines"), recurring) if len(recurring) else recurring
         lines_here = _stored(lines, store)
@@ -135,14 +155,33 @@ def assemble_parts(
 def remove_unused(
     store: ShardStore, parts: Sequence[str], judged: Sequence[str], stretches: Sequence[str]
 ) -> None:
-    """Delete every shard that the collection made of these does not use."""
+    """Delete every shard that the collection made of these does not use; `unused_shards` knows them from then on."""
     used = {*parts, *judged, *stretches, *map(shard_of_part, parts)}
-    unused = [name for name in store.list() if name.rpartition(".")[0] not in used]
+    write_record(store, USED_NAME, sorted(used))
+    unused = unused_shards(store)
     # What says that a shard is whole goes first: a kill in between must not leave it saying so.
     for name in sorted(
         unused, key=lambda name: (not name.endswith(".shard"), not name.endswith(_LAST_WRITTEN))
     ):
         store.delete(name)
+
+
+def unused_shards(store: ShardStore) -> list[str]:
+    """The names of what lies in the store of a collection of its own and was not used by the last that finished."""
+    try:
+        used = set(read_record(store, USED_NAME))
+    except DamagedShardError:  # none has finished, or nobody knows what it used
+        return []
+    verified = verified_prefix()
+    return [
+        name
+        for name in store.list()
+        if name.rpartition(".")[0] not in used and name != USED_NAME and not name.startswith(verified)
+    ]
+
+
+USED_NAME = "used.names"
+"""The list of the shards that the last collection was made of."""
 
 
 def remove_damaged(store: ShardStore, name: str) -> None:

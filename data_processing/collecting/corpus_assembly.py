@@ -4,7 +4,6 @@ The only step of collecting that sees all documents together; it sees of them di
 """
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +22,12 @@ from data_processing.collecting.shard_files import (
     read_sources,
     read_texts,
 )
+from data_processing.collecting.verified_pairs import read_verified, write_verified
 from data_processing.document import Dropped
 from data_processing.duplicates.near_duplicates import find_near_duplicates
 from data_processing.duplicates.recurrence import earlier_paragraphs, first_of_equal_texts
 from data_processing.reports.corpus_files import CORPUS_NAME, DROPPED_NAME, FILES_NAME
-from data_processing.reports.report import Ledger
+from data_processing.reports.report import Ledger, SourceCounts
 from data_processing.sources.remote_files import ShardStore
 
 
@@ -78,9 +78,15 @@ def find_duplicates(
     candidates = kept & (first == alone)
     bands = [
         _Masked(read_array(store, f"{part}.bands"), candidates[start:end])
-        for part, start, end in zip(parts, offsets, offsets[1:], strict=False)
+        for part, start, end in zip(
+            progress(parts, description="reading band hashes", unit="parts"),
+            offsets,
+            offsets[1:],
+            strict=False,
+        )
     ]
     sizes = [index["num_characters"] for index in indexes]
+    digests = [index["digest"] for index in indexes]
 
     def texts(numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
         wanted = np.sort(np.asarray(numbers, dtype=np.int64))
@@ -96,8 +102,11 @@ def find_duplicates(
         texts,
         min_similarity=near.min_similarity,
         memory_bytes=memory_bytes,
+        known=read_verified(store, digests, first),
     )
-    keys = _cluster_keys(clusters.root, [index["digest"] for index in indexes], offsets)
+    if clusters.work["num_computed_pairs"]:
+        write_verified(store, clusters.verified, digests)
+    keys = _cluster_keys(clusters.root, digests, offsets)
     # A copy goes with the text that it is a copy of.
     return Duplicates(first, clusters.root[first], clusters.similarity[first], keys, clusters.statistics)
 
@@ -182,7 +191,8 @@ def _sources(
 ) -> Iterator[tuple[int, str]]:
     """(number, source) of the documents `wanted`, which ascend."""
     begin = 0
-    for part, size in zip(parts, sizes, strict=True):
+    named = progress(parts, description="naming duplicates", unit="parts")
+    for part, size in zip(named, sizes, strict=True):
         rows = wanted[np.searchsorted(wanted, begin) : np.searchsorted(wanted, begin + size)] - begin
         if len(rows):
             for row, source in read_sources(store, f"{part}.items", rows):
@@ -223,9 +233,10 @@ def write_corpus(
             stack.enter_context(atomic_writer(directory / name))
             for name in (CORPUS_NAME, DROPPED_NAME, FILES_NAME)
         )
+        lines = _FileLines(files, ledger)
         for record in found:
             dropped.write(dropped_line(record))
-        lines = _FileLines(files, ledger)
+            lines.left_out(record)
         for name in progress(stretches, total=num_stretches, description="writing the corpus", unit="parts"):
             for piece in read_packed(store, f"{name}.corpus"):
                 corpus.write(piece)
@@ -248,29 +259,36 @@ class _FileLines:
     def __init__(self, output: IO[bytes], ledger: Ledger) -> None:
         self._output = output
         self._ledger = ledger
-        self._file: dict[str, Any] | None = None
+        self._file: tuple[str, int, SourceCounts] | None = None
 
-    def enter(self, file: dict[str, Any]) -> None:
+    def left_out(self, record: Dropped) -> None:
+        """Write a file that was left out before it was read."""
+        counts = SourceCounts()
+        counts.enter(record)
+        self._write(record.source, record.num_bytes, counts, read=False)
+
+    def enter(self, file: Mapping[str, Any]) -> None:
         """Take the counts of a file, or of more of the file before."""
-        if self._file is None or self._file["source"] != file["source"]:
-            self.finish()
-            self._file = file
+        counts = SourceCounts.from_dict(file)
+        if self._file is not None and self._file[0] == file["source"]:
+            self._file[2].add(counts)
             return
-        for name in ("bytes_in", "documents_in", "kept", "bytes_kept"):
-            self._file[name] += file[name]
-        dropped = Counter(self._file["dropped"])
-        dropped.update(file["dropped"])
-        self._file["dropped"] = dict(sorted(dropped.items()))
+        self.finish()
+        self._file = (file["source"], file["num_bytes"], counts)
 
     def finish(self) -> None:
         """Write the file that was taken last."""
         if self._file is None:
             return
-        bytes_in = self._file.pop("bytes_in")
-        if bytes_in != self._file["num_bytes"]:
-            self._ledger.unpack(packed_bytes=self._file["num_bytes"], unpacked_bytes=bytes_in)
-        self._output.write(json_line(self._file))
+        source, num_bytes, counts = self._file
+        if counts.bytes_in != num_bytes:
+            self._ledger.unpack(packed_bytes=num_bytes, unpacked_bytes=counts.bytes_in)
+        self._write(source, num_bytes, counts, read=True)
         self._file = None
+
+    def _write(self, source: str, num_bytes: int, counts: SourceCounts, *, read: bool) -> None:
+        line = {"source": source, "num_bytes": num_bytes, "read": read, **counts.to_dict()}
+        self._output.write(json_line(line))
 
 
 def cluster_lines(store: ShardStore, parts: Sequence[str], duplicates: Duplicates) -> bytes:

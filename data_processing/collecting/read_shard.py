@@ -6,8 +6,8 @@ recurs across documents (`recurrence`), before anything is judged (`judge_shard`
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from importlib import metadata
 
 import numpy as np
@@ -28,12 +28,13 @@ from data_processing.collecting.shard_plan import shards
 from data_processing.document import Document, Dropped, utf8_size
 from data_processing.formats.raw_input import Reading
 from data_processing.formats.readers import read_file
+from data_processing.formats.records import RecordCounts
 from data_processing.rules.boilerplate import line_hashes, strip_wrapper
 from data_processing.sources.raw_files import RawFile
 from data_processing.sources.remote_files import RemoteFile, ShardStore
 from data_processing.text_cleaner import TextCleaner
 
-READ_VERSION = 1
+READ_VERSION = 3
 """To be raised when what comes out changes under equal settings: shards of earlier versions are then made anew."""
 
 PART_TEXT_BYTES = 24 << 20
@@ -108,11 +109,19 @@ class ReadTask:
 def read_shard(task: ReadTask) -> list[str]:
     """The names of the parts that the shard consists of; they are written when it returns."""
     writer = ShardWriter(task.store, task.name, task.settings)
+    ranges: dict[str, RecordCounts] = {}
     for file in task.files:
         size = size_on_disk(file)
-        for item in read_file(file, task.settings.reading):
+        counts = ranges.setdefault(file.source, RecordCounts()) if is_range(file) else None
+        for item in read_file(file, task.settings.reading, counts):
             writer.add(item, file=file.source, file_bytes=size)
-    return writer.finish()
+    return writer.finish(ranges)
+
+
+def range_counts(store: ShardStore, shard: str) -> dict[str, RecordCounts]:
+    """What the records of the ranges in a shard were, by source: files that are judged when all ranges are read."""
+    record = read_record(store, f"{shard}.shard")
+    return {source: RecordCounts(**counts) for source, counts in record["ranges"].items()}
 
 
 class ShardWriter:
@@ -139,11 +148,12 @@ class ShardWriter:
         if self._text_bytes >= PART_TEXT_BYTES or len(self._items) >= PART_ITEMS:
             self._write_part()
 
-    def finish(self) -> list[str]:
-        """Write what waits and, last, the list of parts, which this returns."""
+    def finish(self, ranges: Mapping[str, RecordCounts] = {}) -> list[str]:
+        """Write what waits and, last, the list of parts, which this returns, with what `range_counts` reads."""
         if self._items:
             self._write_part()
-        record = {"parts": self._parts, "passing": self._passing}
+        counts = {source: asdict(seen) for source, seen in ranges.items()}
+        record = {"parts": self._parts, "passing": self._passing, "ranges": counts}
         write_record(self._store, f"{self._name}.shard", record)
         return self._parts
 
@@ -211,9 +221,14 @@ def _size_of(item: Document | Dropped) -> int:
     return item.input_bytes if isinstance(item, Document) else item.num_bytes
 
 
+def is_range(file: RawFile | RemoteFile) -> bool:
+    """Whether it is a range of a file and not the whole."""
+    return file.begin > 0 or file.end is not None
+
+
 def size_on_disk(file: RawFile | RemoteFile) -> int:
     """Size of the whole file, of which `file` may be a range."""
-    if not isinstance(file, RawFile) or (file.begin == 0 and file.end is None):
+    if not isinstance(file, RawFile) or not is_range(file):
         return file.num_bytes
     try:
         return file.path.stat().st_size

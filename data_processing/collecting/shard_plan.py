@@ -11,9 +11,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MEAN_BYTES = 8 << 20
-MEAN_ITEMS = 1024
-"""Mean size of a shard. Arbitrary: half a second of work, beside which starting a task and writing its files (some
-20 ms) weigh little."""
+MEAN_ITEMS = 2048
+"""Mean size of a shard. Arbitrary: half a second of work, beside which starting a task and writing its files (40 ms and
+more, which the disk takes to say that they are there) weigh little."""
 
 MOST_BYTES = 8 * MEAN_BYTES
 MOST_ITEMS = 8 * MEAN_ITEMS

@@ -10,6 +10,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from core.progress import progress
+
 Indices = npt.NDArray[np.int64]
 Pairs = npt.NDArray[np.uint64]
 """uint64 (P,): the smaller index in the upper 32 bits, the larger in the lower, so that sorting them sorts by both."""
@@ -108,7 +110,8 @@ def candidate_pairs(
         counts: Is added to.
     """
     num_parts = max(1, -(-len(num_characters) * BYTES_PER_DOCUMENT // memory_bytes))
-    for band in range(bands[0].shape[0] if bands else 0):
+    num_bands = bands[0].shape[0] if bands else 0
+    for band in progress(range(num_bands), description="looking for near duplicates", unit="bands"):
         for part in range(num_parts):
             hashes, indices = _read_part([shard[band] for shard in bands], part, num_parts)
             yield from _pairs_of_buckets(hashes, indices, num_characters, counts)

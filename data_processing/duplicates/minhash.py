@@ -7,13 +7,20 @@ Hashing", section 4). Bins are then grouped into bands (Leskovec, Rajaraman & Ul
 section 3.4).
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from data_processing.duplicates.word_hashes import Hashes, mix, ngram_hashes, word_hashes
+from data_processing.duplicates.word_hashes import (
+    Hashes,
+    mix,
+    ngram_hashes,
+    ngrams_of_texts,
+    word_hashes,
+)
 
 SHINGLE_WORDS: Final = 5
 """Words of a shingle. Single words make strangers alike, because all of English shares them; five are what C4 and
@@ -32,8 +39,13 @@ _EMPTY: Final = np.uint64(2**64 - 1)
 _BIN_SHIFT: Final = np.uint64(64 - (NUM_BINS - 1).bit_length())
 
 
-def band_hashes(text: str) -> Hashes:
-    """One hash for each band of `text`, uint64 (32,); all zeros for a text that takes no part (`MIN_SHINGLES`).
+GROUP_CHARACTERS: Final = 1 << 18
+"""So much text is gone through at once: 45 µs a text of 5.6 kB; 53 at 2^14 characters, 55 at 2^23, 118 one by one (Xeon
+with 2 MB of L2)."""
+
+
+def band_hashes(texts: Sequence[str]) -> Hashes:
+    """One hash for each band of each text, uint64 (32, T); zeros for a text that takes no part (`MIN_SHINGLES`).
 
     Two texts whose sets of 5-word shingles have Jaccard similarity s agree in at least one band with probability
     1 - (1 - s^8)^32:
@@ -45,10 +57,17 @@ def band_hashes(text: str) -> Hashes:
     other, which keeps the expected similarity exact and makes it vary more: `benchmarks/near_duplicates.py` measures
     the curve.
 
-    Takes time linear in the text: 150 MB/cpu-s of English prose in documents of 20 kB and more, 70 in documents of
-    5 kB, 30 in documents of 2 kB (Xeon).
+    Takes time linear in the texts: 130 MB/cpu-s of English prose in documents of 20 kB and more, 110 in documents of
+    5 kB, 57 in documents of 2 kB (Xeon, beside other work).
     """
-    return bands_of_shingles(shingle_hashes(text))
+    bands = np.zeros((NUM_BANDS, len(texts)), dtype=np.uint64)
+    begin = num_characters = 0
+    for end, text in enumerate(texts, start=1):
+        num_characters += len(text)
+        if num_characters >= GROUP_CHARACTERS or end == len(texts):
+            bands[:, begin:end] = bands_of_shingles(*ngrams_of_texts(texts[begin:end], SHINGLE_WORDS))
+            begin, num_characters = end, 0
+    return bands
 
 
 def shingle_hashes(text: str) -> Hashes:
@@ -56,27 +75,35 @@ def shingle_hashes(text: str) -> Hashes:
     return ngram_hashes(word_hashes(text), SHINGLE_WORDS)
 
 
-def bands_of_shingles(shingles: Hashes) -> Hashes:
-    """`band_hashes` of a text with these shingles, of which neither order nor repetition matters."""
-    if len(shingles) < MIN_SHINGLES:
-        return np.zeros(NUM_BANDS, dtype=np.uint64)
-    bands = _signature(shingles).reshape(NUM_BANDS, ROWS_PER_BAND) @ _row_weights()
-    mix(bands)
-    bands[bands == 0] = 1
+def bands_of_shingles(shingles: Hashes, num_shingles: npt.NDArray[np.intp]) -> Hashes:
+    """`band_hashes` of texts with these shingles, of which neither order nor repetition matters.
+
+    Args:
+        shingles: Those of the first text, then those of the second, and so on.
+        num_shingles: How many each text has, (T,).
+    """
+    bands = np.zeros((NUM_BANDS, len(num_shingles)), dtype=np.uint64)
+    takes_part = num_shingles >= MIN_SHINGLES
+    owners = np.repeat(np.arange(len(num_shingles)), num_shingles)
+    hashes = _signatures(shingles, owners, len(num_shingles))[takes_part]
+    hashes = hashes.reshape(-1, NUM_BANDS, ROWS_PER_BAND) @ _row_weights()
+    mix(hashes)
+    hashes[hashes == 0] = 1
+    bands[:, takes_part] = hashes.T
     return bands
 
 
-def _signature(shingles: Hashes) -> Hashes:
-    """The smallest shingle of each bin, uint64 (256,); what an empty bin borrowed otherwise."""
-    smallest = np.full(NUM_BINS, _EMPTY, dtype=np.uint64)
-    np.minimum.at(smallest, (shingles >> _BIN_SHIFT).astype(np.intp), shingles)
+def _signatures(shingles: Hashes, owners: npt.NDArray[np.intp], num_texts: int) -> Hashes:
+    """The smallest shingle of each bin of each text, uint64 (T, 256); what an empty bin borrowed otherwise."""
+    smallest = np.full((num_texts, NUM_BINS), _EMPTY, dtype=np.uint64)
+    bins = (shingles >> _BIN_SHIFT).astype(np.intp)
+    np.minimum.at(smallest.reshape(-1), owners * NUM_BINS + bins, shingles)
     empty = smallest == _EMPTY
-    borrowers = np.flatnonzero(empty)
-    if len(borrowers):
-        # An empty bin, whose mask is 255, is last in every list.
-        out_of_question = empty.astype(np.uint8) * np.uint8(NUM_BINS - 1)
-        lenders = (_places_in_lists()[borrowers] | out_of_question).argmin(axis=1)
-        smallest[borrowers] = smallest[lenders]
+    texts, borrowers = np.nonzero(empty)
+    # An empty bin, whose mask is 255, is last in every list.
+    out_of_question = empty.astype(np.uint8) * np.uint8(NUM_BINS - 1)
+    lenders = (_places_in_lists()[borrowers] | out_of_question[texts]).argmin(axis=1)
+    smallest[texts, borrowers] = smallest[texts, lenders]
     return smallest
 
 

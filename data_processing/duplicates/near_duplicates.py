@@ -12,6 +12,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from core.progress import progress
 from data_processing.duplicates.candidate_pairs import (
     MAX_DOCUMENTS,
     Bands,
@@ -263,13 +264,15 @@ class _Similarities:
     def of(self, pairs: Pairs, forest: _Forest | None = None) -> Iterator[tuple[int, int, float]]:
         """(smaller index, larger index, similarity) of `pairs` without those that `forest` has linked by then."""
         self._merge_new()
-        for begin in range(0, len(pairs), _WINDOW_PAIRS):
-            window = pairs[begin : begin + _WINDOW_PAIRS]
-            places, is_known = self._look_up(window)
-            first, second = unpack_pairs(window[is_known])
-            values = self._values[places[is_known]]
-            yield from zip(first.tolist(), second.tolist(), values.tolist(), strict=True)
-            yield from self._compute(window[~is_known], forest)
+        with progress(total=len(pairs), description="comparing near duplicates", unit="pairs") as bar:
+            for begin in range(0, len(pairs), _WINDOW_PAIRS):
+                window = pairs[begin : begin + _WINDOW_PAIRS]
+                places, is_known = self._look_up(window)
+                first, second = unpack_pairs(window[is_known])
+                values = self._values[places[is_known]]
+                yield from zip(first.tolist(), second.tolist(), values.tolist(), strict=True)
+                yield from self._compute(window[~is_known], forest)
+                bar.update(len(window))
 
     def known(self) -> PairSimilarities:
         """Everything known and computed."""

@@ -21,7 +21,7 @@ Hashes = np.ndarray
 def recurring_lines(
     store: ShardStore, parts: Sequence[str], *, min_documents: int, memory_bytes: int
 ) -> Hashes:
-    """The hashes of the lines that stand in at least `min_documents` documents."""
+    """The hashes of the lines that stand, with the same lines behind them, in at least `min_documents` documents."""
     lines = [read_array(store, f"{part}.lines") for part in parts]
     counts = [read_array(store, f"{part}.line-counts") for part in parts]
     found = [np.empty(0, np.uint64)]

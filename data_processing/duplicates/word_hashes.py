@@ -13,7 +13,7 @@ What counts as a word, so that editions of one book and copies of one file come 
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -87,7 +87,22 @@ def word_hashes(text: str) -> Hashes:
     >>> bool((word_hashes("“Don’t,” said Alice—") == word_hashes("'don't' said _Alice_")).all())
     True
     """
-    return _hash_words(_ascii_words(text) if text.isascii() else _folded_words(text))
+    return _hash_words(_words(text))
+
+
+def ngrams_of_texts(texts: Sequence[str], n: int) -> tuple[Hashes, npt.NDArray[np.intp]]:
+    """`ngram_hashes(word_hashes(text), n)` of all texts, one text behind the other, and how many each has, (T,).
+
+    Of short texts that is cheaper than one by one: a call of NumPy costs as much as going through a kilobyte.
+    """
+    hashes = _hash_words(b" \0 ".join(map(_words, texts)))
+    # No word has a byte 0, and of words up to 8 bytes only this one has the hash 0.
+    borders = np.concatenate([[-1], np.flatnonzero(hashes == 0), [len(hashes)]])
+    ngrams = ngram_hashes(hashes, n)
+    stays = np.ones(len(ngrams), np.bool_)
+    across = borders[1:-1, None] - np.arange(n)
+    stays[across[(across >= 0) & (across < len(ngrams))]] = False
+    return ngrams[stays], np.maximum(np.diff(borders) - n, 0)
 
 
 def ngram_hashes(hashes: Hashes, n: int) -> Hashes:
@@ -114,6 +129,11 @@ def mix(hashes: Hashes) -> Hashes:
     hashes *= _MIX_2
     hashes ^= hashes >> _SHIFT
     return hashes
+
+
+def _words(text: str) -> bytes:
+    """The words of `text` in UTF-8, between spaces."""
+    return _ascii_words(text) if text.isascii() else _folded_words(text)
 
 
 def _ascii_words(text: str) -> bytes:

@@ -54,7 +54,7 @@ def _items(raw: RawInput, reading: Reading, encoding: Encoding) -> Items:
         )
         yield raw.dropped("no_text_field", detail, num_bytes=0)
         return
-    counts = RecordCounts(reading, kind="a table whose first row names its columns")
+    counts = RecordCounts()
     num_bytes = header.num_bytes
     for row in rows:
         num_bytes += row.num_bytes
@@ -63,7 +63,7 @@ def _items(raw: RawInput, reading: Reading, encoding: Encoding) -> Items:
             counts.count([item])
             yield item
             num_bytes = 0
-    counts.check()
+    counts.check(reading, kind="a table whose first row names its columns")
 
 
 def _item(

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import logging
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,11 +12,6 @@ from data_processing.formats.raw_input import RawInput, Reading
 from data_processing.formats.records import RecordCounts, items_of_record, with_rest
 from data_processing.formats.text_encoding import Encoding, Undecodable, decode, detect_encoding
 from data_processing.formats.text_lines import MAX_LINE_BYTES, byte_lines, is_wide, text_lines
-
-logger = logging.getLogger(__name__)
-
-MAX_JSON_BYTES = 256 << 20
-"""A longer `.json` file is `too_large`: an array is read as a whole. Lines of JSON have no such limit."""
 
 HEAD_BYTES = 4096
 """So much of the beginning shows whether it may be UTF-16, and whether it is an object."""
@@ -35,19 +29,20 @@ def read_json(raw: RawInput, reading: Reading) -> Items:
     return _read_value(raw, reading)
 
 
-def read_json_lines(raw: RawInput, reading: Reading, *, first_line: int = 1) -> Items:
+def read_json_lines(
+    raw: RawInput, reading: Reading, *, first_line: int = 1, counts: RecordCounts | None = None
+) -> Items:
     """One document a line; a line that is not a record is dropped with its number.
-
-    What is malformed is counted for what is read at once: for each part of a large file that is read in parts.
 
     Args:
         first_line: Number of the first line, where `raw` is a part of a file.
+        counts: Takes what the lines were, for who judges the file when all parts of it are read; None = judge here.
 
     Raises:
         DataError: of at least `records.MIN_RECORDS_FOR_SHARE` lines, more than
-            `reading.limits.max_record_share_malformed` are malformed.
+            `reading.limits.max_record_share_malformed` are malformed, and they are judged here.
     """
-    return with_rest(raw, _line_items(raw, reading, first_line))
+    return with_rest(raw, _line_items(raw, reading, first_line, counts))
 
 
 class _NotJsonError(ValueError):
@@ -82,23 +77,16 @@ def _explain(error: Exception) -> str:
 # --- lines -------------------------------------------------------------------------------------------------------
 
 
-def _line_items(raw: RawInput, reading: Reading, first_line: int) -> Items:
+def _line_items(raw: RawInput, reading: Reading, first_line: int, counts: RecordCounts | None) -> Items:
     wide = _wide_encoding(raw)
     lines = _lines(raw, first_line) if wide is None else _decoded_lines(raw, wide)
-    counts = RecordCounts(reading, kind="jsonl, which has one JSON object on each line")
+    seen = RecordCounts() if counts is None else counts
     for number, line, num_bytes in lines:
         items = _items_of_line(line, reading, f"{raw.source}:{number}", raw.format, num_bytes)
-        counts.count(items)
+        seen.count(items)
         yield from items
-    counts.check()
-    if counts.num_without_text and counts.num_without_text == counts.num_records:
-        # Unusual enough to say aloud, but a directory may well hold records that are not for pretraining.
-        logger.warning(
-            "%s: none of its %d records is used: %s; set data.text_field to the field that holds the text",
-            raw.source,
-            counts.num_records,
-            counts.first_without_text,
-        )
+    if counts is None:
+        seen.check_lines(raw.source, reading)
 
 
 def _wide_encoding(raw: RawInput) -> Encoding | None:
@@ -189,8 +177,13 @@ def _first_lines(raw: RawInput) -> list[str]:
 
 
 def _read_value(raw: RawInput, reading: Reading) -> Items:
-    if raw.num_bytes > MAX_JSON_BYTES:
-        detail = f"{raw.num_bytes} bytes of JSON, at most {MAX_JSON_BYTES} are read; convert it to jsonl"
+    # An array is read as a whole: an ASCII text takes twice its size, one with a character beyond U+FFFF five times
+    # (measured on arrays of 67 MB).
+    if raw.num_bytes > (most := reading.limits.max_json_bytes):
+        detail = (
+            f"{raw.num_bytes} bytes of JSON, at most {most} are read at once; convert it to jsonl, or raise "
+            "data.reading.max_json_bytes"
+        )
         yield raw.dropped("too_large", detail)
         return
     decoded = decode(b"".join(chunks(raw)))

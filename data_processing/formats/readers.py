@@ -31,6 +31,7 @@ from data_processing.formats.markup_readers import (
 )
 from data_processing.formats.office_readers import read_docx, read_odt, read_pdf
 from data_processing.formats.raw_input import RawInput, Reader, Reading
+from data_processing.formats.records import RecordCounts
 from data_processing.formats.table_readers import read_arrow, read_parquet
 from data_processing.formats.text_readers import read_code, read_prose
 from data_processing.formats.time_limit import TooSlow, time_limit
@@ -41,8 +42,8 @@ from data_processing.sources.raw_files import RawFile, changed_while_read
 from data_processing.sources.remote_files import RemoteFile, open_remote, remote_version
 
 FILE_BUFFER_BYTES = 256 << 10
-"""Bytes that are asked of the operating system at once. For disks on a network; on one in the machine 8 kB, Python's
-default, and 1 MB read lines of JSON in the same time."""
+"""Bytes that are asked of the operating system at once, at most. For disks on a network; on one in the machine 8 kB,
+Python's default, and 1 MB read lines of JSON in the same time."""
 
 CHECK_BYTES = 1 << 20
 """After so much of a file it is looked whether somebody has written to it meanwhile; arbitrary."""
@@ -100,7 +101,7 @@ LAID_OUT = frozenset(
 Items = Iterator[Document | Dropped]
 
 
-def read_file(file: RawFile | RemoteFile, reading: Reading) -> Items:
+def read_file(file: RawFile | RemoteFile, reading: Reading, counts: RecordCounts | None = None) -> Items:
     """The documents in a file, and what in it is none; never an exception for what is wrong with the file.
 
     What the file is, its content says together with its name (`content_type.recognise`); compressed files and archives
@@ -114,13 +115,16 @@ def read_file(file: RawFile | RemoteFile, reading: Reading) -> Items:
     `changed` from the place where that was noticed, within `CHECK_BYTES`; small files are judged as a whole. Hostile
     content is `too_deep`, `too_large` or `too_slow`, an `archive_bomb`, or beyond an `archive_limit`.
 
+    Args:
+        counts: Where `file` is a range of a file of lines, what takes their numbers: the file is judged as a whole.
+
     Raises:
         DataError: records that are malformed to more than a share; or, with `reading.limits.strict`, a file that is
             unreadable, vanished or changed.
         DiskError: there is no room to unpack an archive.
         UnreachableError: the store of a remote file does not answer.
     """
-    for item in _read_opened(file, reading):
+    for item in _read_opened(file, reading, counts):
         if isinstance(item, Dropped):
             refuse_if_strict(item, reading.limits)
         yield item
@@ -150,10 +154,11 @@ def open_raw(file: RawFile | RemoteFile) -> BinaryIO:
         return open_remote(file.path)
     # Without waiting: since the directory was listed, a pipe may have taken the place of the file.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(file.path, flags), "rb", FILE_BUFFER_BYTES)
+    # A small file is read at once, and room is made for no more than it has. (A buffer of 1 would mean lines.)
+    return os.fdopen(os.open(file.path, flags), "rb", min(FILE_BUFFER_BYTES, file.num_bytes + 2))
 
 
-def _read_opened(file: RawFile | RemoteFile, reading: Reading) -> Items:
+def _read_opened(file: RawFile | RemoteFile, reading: Reading, counts: RecordCounts | None) -> Items:
     try:
         opened = open_raw(file)
     except OSError as error:
@@ -170,7 +175,9 @@ def _read_opened(file: RawFile | RemoteFile, reading: Reading) -> Items:
             yield Dropped(file.source, "not_a_file", "is no regular file any more", format=file.format)
             return
         budget = UnpackingBudget(reading.limits, packed_bytes=raw.num_bytes)
-        items = _read_input(raw, reading, budget, read_as=file.read_as, first_line=file.first_line)
+        items = _read_input(
+            raw, reading, budget, read_as=file.read_as, first_line=file.first_line, counts=counts
+        )
         yield from _watched(items, raw, budget, source)
 
 
@@ -282,13 +289,14 @@ def _read_input(
     depth: int = 0,
     read_as: str | None = None,
     first_line: int = 1,
+    counts: RecordCounts | None = None,
 ) -> Items:
     """The items of one input, whatever it is; `raw.format` is what its name says.
 
     Args:
         depth: How many archives it lies within.
         read_as: The format to read it as, once it is unpacked.
-        first_line: Number of its first line, if it is a part of a file of lines.
+        first_line, counts: As in `read_json_lines`, if it is a part of a file of lines.
     """
     if raw.num_bytes == 0:
         yield raw.dropped("empty", "0 bytes")
@@ -303,10 +311,11 @@ def _read_input(
     if isinstance(found, NotReadable):
         yield raw.dropped(found.reason, found.detail)
         return
-    raw = dataclasses.replace(raw, format=found)
+    if raw.format != found:
+        raw = dataclasses.replace(raw, format=found)
     reader: Reader = READERS[found]
-    if reader is read_json_lines and first_line != 1:
-        items = read_json_lines(raw, reading, first_line=first_line)
+    if reader is read_json_lines:
+        items = read_json_lines(raw, reading, first_line=first_line, counts=counts)
     else:
         items = reader(raw, reading)
     yield from _guarded(items, raw, reading.limits)

@@ -5,6 +5,7 @@ Where the text is, a path says: `text`, `meta.body` for nested objects, `items[]
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -20,6 +21,8 @@ MIN_RECORDS_FOR_SHARE = 20
 """In a file with fewer records than this, one malformed record would already be too large a share."""
 
 Item = Document | Dropped
+
+logger = logging.getLogger(__name__)
 
 
 def items_of_record(
@@ -85,21 +88,21 @@ def with_rest(raw: RawInput, items: Iterable[Item]) -> Iterator[Item]:
         yield dataclasses.replace(last, num_bytes=(last.num_bytes or 0) + raw.num_bytes - counted)
 
 
+@dataclasses.dataclass
 class RecordCounts:
     """How many records of a file were what they should be, to notice that it is damaged or something else.
 
-    Args:
-        reading: Its share of malformed records that is allowed.
-        kind: What it should be, for people, such as `jsonl, which has one JSON object on each line`.
+    Attributes:
+        num_records: All of them.
+        num_bad, first_bad: Those that are malformed, and what the first of these is.
+        num_without_text, first_without_text: Those without the field that was asked for, likewise.
     """
 
-    def __init__(self, reading: Reading, *, kind: str) -> None:
-        self.num_records = self.num_without_text = 0
-        self.first_without_text = ""
-        self._reading = reading
-        self._kind = kind
-        self._num_bad = 0
-        self._first_bad = ""
+    num_records: int = 0
+    num_bad: int = 0
+    first_bad: str = ""
+    num_without_text: int = 0
+    first_without_text: str = ""
 
     def count(self, items: Iterable[Item]) -> None:
         """Take the items of one record."""
@@ -113,21 +116,49 @@ class RecordCounts:
             self.num_without_text += 1
             self.first_without_text = self.first_without_text or item.detail
         elif item.reason != "too_large":
-            self._num_bad += 1
-            self._first_bad = self._first_bad or f"{item.source}: {item.detail}"
+            self.num_bad += 1
+            self.first_bad = self.first_bad or f"{item.source}: {item.detail}"
 
-    def check(self) -> None:
+    def add(self, other: "RecordCounts") -> None:
+        """Take what was counted behind these records."""
+        self.num_records += other.num_records
+        self.num_bad += other.num_bad
+        self.first_bad = self.first_bad or other.first_bad
+        self.num_without_text += other.num_without_text
+        self.first_without_text = self.first_without_text or other.first_without_text
+
+    def check(self, reading: Reading, *, kind: str) -> None:
         """Refuse the file when too much of it is malformed.
+
+        Args:
+            reading: Its share of malformed records that is allowed.
+            kind: What it should be, for people, such as `a table whose first row names its columns`.
 
         Raises:
             DataError: of at least `MIN_RECORDS_FOR_SHARE` records, more than the share that is allowed are malformed.
         """
-        share = self._reading.limits.max_record_share_malformed
-        if self.num_records >= MIN_RECORDS_FOR_SHARE and self._num_bad > share * self.num_records:
+        share = reading.limits.max_record_share_malformed
+        if self.num_records >= MIN_RECORDS_FOR_SHARE and self.num_bad > share * self.num_records:
             raise DataError(
-                f"{self._first_bad} (the first of {self._num_bad} malformed records among {self.num_records}, more "
-                f"than {share:.0%}): the file is damaged or is not {self._kind}; repair it, move it out of the way, "
+                f"{self.first_bad} (the first of {self.num_bad} malformed records among {self.num_records}, more "
+                f"than {share:.0%}): the file is damaged or is not {kind}; repair it, move it out of the way, "
                 "name it .txt to read it as plain text, or raise data.reading.max_record_share_malformed"
+            )
+
+    def check_lines(self, source: str, reading: Reading) -> None:
+        """`check` for lines of JSON; says aloud when none of them has the field with the text.
+
+        Raises:
+            DataError: as `check`.
+        """
+        self.check(reading, kind="jsonl, which has one JSON object on each line")
+        if self.num_without_text and self.num_without_text == self.num_records:
+            # Unusual enough to say aloud, but a directory may well hold records that are not for pretraining.
+            logger.warning(
+                "%s: none of its %d records is used: %s; set data.text_field to the field that holds the text",
+                source,
+                self.num_records,
+                self.first_without_text,
             )
 
 

@@ -36,7 +36,7 @@ def is_tar(head: bytes) -> bool:
     False
     """
     field = head[148:156]
-    if len(head) < 512 or not field.strip(b" \0") or not set(field) <= set(b"01234567 \0"):
+    if len(head) < 512 or field.strip(b"01234567 \0") or not field.strip(b" \0"):
         return False
     digits = field.split(b"\0")[0].strip() or field.strip(b" \0")
     return digits.isdigit() and int(digits, 8) == sum(head[:148]) + 8 * 0x20 + sum(head[156:512])

@@ -108,6 +108,8 @@ def detect_encoding(chunks: Iterable[bytes]) -> Encoding | Undecodable:
     """
     blocks = _blocks(chunks)
     first = next(blocks, b"")
+    if len(first) < BLOCK_BYTES and first.isascii() and b"\0" not in first and b"\x1b" not in first:
+        return Encoding("utf-8", "utf-8")  # ASCII, as most files are, which need none of the rules
     for mark, codec in _BYTE_ORDER_MARKS:
         if first.startswith(mark):
             return _with_mark(codec, first, blocks)

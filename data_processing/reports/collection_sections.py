@@ -188,7 +188,8 @@ def _losses(files: Mapping[str, Any] | None) -> Html:
     ]
     lead = (
         f"Of {number(files['files'])} files that were read, {number(files['all_kept'])} gave all their documents to "
-        f"the corpus, {number(files['partly_kept'])} some of them and {number(files['nothing_kept'])} none."
+        f"the corpus, {number(files['partly_kept'])} some of them and {number(files['nothing_kept'])} none; "
+        f"{number(files['unread'])} more were left out before they were opened."
     )
     columns = ["file", "bytes", "bytes kept", "documents", "kept", "left out"]
     return subsection("Files", paragraph(lead), table("The files that lost most", columns, rows))

@@ -15,7 +15,8 @@ REPORT_NAME = "collection_report.json"
 DROPPED_NAME = "dropped.jsonl"
 """Each thing that was left out: `source`, `reason`, `detail`, `sample`, `num_bytes`, `format`."""
 FILES_NAME = "files.jsonl"
-"""Each raw file that was read: `source`, `num_bytes`, `documents_in`, `kept`, `bytes_kept`, `dropped` (by reason)."""
+"""Each raw file that was found: `source`, `num_bytes` (on the disk), `read` (false: left out before it was opened), and
+what became of it as in `report.SourceCounts`."""
 DUPLICATES_NAME = "duplicates.jsonl"
 """Each cluster of several documents: `cluster`, `kept`, `members` (`source`, `similarity`, `num_characters`)."""
 

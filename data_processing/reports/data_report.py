@@ -171,11 +171,14 @@ def _file_facts(path: Path) -> dict[str, Any] | None:
     """How many raw files gave all, some or nothing of their documents, and which lost most; one pass, little memory."""
     if not path.exists():
         return None
-    whole = partly = nothing = 0
+    whole = partly = nothing = unread = 0
 
     def losses() -> Iterator[tuple[int, str, dict[str, Any]]]:
-        nonlocal whole, partly, nothing
+        nonlocal whole, partly, nothing, unread
         for file in read_lines(path):
+            if not file["read"]:
+                unread += 1
+                continue
             kept = file["kept"]
             nothing += not kept
             partly += 0 < kept < file["documents_in"]
@@ -190,6 +193,7 @@ def _file_facts(path: Path) -> dict[str, Any] | None:
         "all_kept": whole,
         "partly_kept": partly,
         "nothing_kept": nothing,
+        "unread": unread,
         "largest_losses": [file for _, _, file in largest],
     }
 

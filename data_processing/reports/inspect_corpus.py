@@ -1,14 +1,17 @@
 """Answers about a collected corpus: why a file was left out or kept, samples of a reason, which files to forget.
 
 Reads what lies beside the corpus (`corpus_files`) and never a raw file. Where a sentence came from: `trace_sentence`.
+A little longer than other files: every answer begins with what the name means that somebody typed.
 """
 
 import glob
 import heapq
+import itertools
 import json
 import re
+import shlex
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -19,6 +22,7 @@ from core.config import nearest
 from core.errors import CorruptArtifactError, DataError
 from core.files import atomic_write, lock
 from data_processing.document import utf8_size
+from data_processing.formats.archives import TAR_SUFFIXES
 from data_processing.reports.corpus_files import (
     CORPUS_NAME,
     DROPPED_NAME,
@@ -29,6 +33,7 @@ from data_processing.reports.corpus_files import (
     read_report,
 )
 from data_processing.reports.line_search import lines_with
+from data_processing.sources.raw_files import shared_name
 
 FORGOTTEN_NAME = "forgotten.jsonl"
 """In the run directory, one line an act: `source`, `time`, `action` (forget, undo), `because`. The last act counts."""
@@ -60,13 +65,17 @@ class Account:
 
     Attributes:
         source: Its name in the corpus.
-        file: Its line in `files.jsonl`; None when it was left out before it was read.
+        file: Its line in `files.jsonl`; None for a document that came from no file and was left out.
+        namesakes: Other files of this name, from other calls of one collector (`raw_files.numbered_name`).
+        kept: Of an archive, the first `MOST_CASES` documents that are in the corpus, by name.
         dropped: The first `MOST_CASES` documents that were left out, as in `dropped.jsonl`.
         clusters: The clusters of near duplicates that its documents belong to, as many at most.
     """
 
     source: str
     file: dict[str, Any] | None
+    namesakes: list[str]
+    kept: list[str]
     dropped: list[dict[str, Any]]
     clusters: list[dict[str, Any]]
 
@@ -99,22 +108,25 @@ def why(places: Places, name: str) -> Account:
     """What became of a file or document.
 
     Args:
-        name: As it stands in the corpus, or a longer or shorter path that ends the same and fits one file alone.
+        name: As it stands in the corpus, or a longer or shorter path that ends the same and fits one file alone, or one
+            member of an archive.
 
     Raises:
         DataError: no file of the corpus, or more than one, has that name; or the lists beside it are missing.
     """
-    source = resolve_source(places, name)
+    source = resolve_source(places, name, groups=True)
     file_name = _PLACE_IN_FILE.sub("", source)
     # A name that looks like a place in a file may be that of a file all the same, so the whole name goes first.
     file = next(
         (found for one in (source, file_name) if (found := _file_line(places, one)) is not None), None
     )
+    namesakes = [] if file is None else list(_namesakes(places, file["source"]))
     if file is None and (kept := _kept_line(places, source)) is not None:  # a document that came from no file
         size = utf8_size(kept["text"])
         file = {
             "source": source,
             "num_bytes": size,
+            "read": True,
             "documents_in": 1,
             "kept": 1,
             "bytes_kept": size,
@@ -128,11 +140,22 @@ def why(places: Places, name: str) -> Account:
         for line in _lines_about(places.corpus / DUPLICATES_NAME, source)
         if any(_is_in(member["source"], source) for member in line["members"])
     )
-    return Account(source, file, list(islice(dropped, MOST_CASES)), list(islice(clusters, MOST_CASES)))
+    members = _kept_members(places, source) if file is not None and _is_archive(source, file) else iter(())
+    return Account(
+        source,
+        file,
+        namesakes,
+        kept=list(islice(members, MOST_CASES)),
+        dropped=list(islice(dropped, MOST_CASES)),
+        clusters=list(islice(clusters, MOST_CASES)),
+    )
 
 
-def resolve_source(places: Places, name: str) -> str:
+def resolve_source(places: Places, name: str, *, groups: bool = False) -> str:
     """The name that a file or document has in the corpus.
+
+    Args:
+        groups: Whether a member of an archive that holds several documents (records, an archive within) will do.
 
     Raises:
         DataError: none has a name that ends like this one, or several have; the message names the nearest.
@@ -145,19 +168,29 @@ def resolve_source(places: Places, name: str) -> str:
     if not name:
         raise DataError("the name of the file is empty; give one as it stands in the corpus")
     for candidate in dict.fromkeys([name, name.removeprefix("./")]):
-        if candidate and _is_known(places, candidate):
+        if candidate and _is_known(places, candidate, groups=groups):
             return candidate
     file, place = _split_place(name)
     alike = sorted(set(_sources_like(places, file)))
     found = [source for source in alike if _ends_alike(source, file)]
     if len(found) == 1:
-        if not place or _is_known(places, found[0] + place):
+        if not place or _is_known(places, found[0] + place, groups=groups):
             return found[0] + place
         raise DataError(
             f"{name}: {found[0]} has no document {place}; leave out the place to ask for the whole file"
         )
     if found:
         raise DataError(f"{name}: {len(found)} files are called so ({_several(found)}); name one of them")
+    members = list(islice(_members_called(places, name), MOST_CASES + 1))
+    if len(members) == 1:
+        if groups or _is_known(places, members[0]):
+            return members[0]
+        raise DataError(f"{name}: {members[0]} holds several documents; name them one by one, or the archive")
+    if members:
+        quoted = _several([shlex.quote(member) for member in members])
+        raise DataError(
+            f"{name}: several members of archives are called so; name one of them in full: {quoted}"
+        )
     hint = f"; names that hold it: {_several(alike)}" if alike else nearest(file, _names_like(places, file))
     raise DataError(
         f"{name}: no file of {places.corpus} is called so{hint}; names are relative to the directory that was collected"
@@ -294,18 +327,53 @@ def _split_place(name: str) -> tuple[str, str]:
     return (name[: place.start()], place[0]) if place else (name, "")
 
 
-def _is_known(places: Places, source: str) -> bool:
+def _is_known(places: Places, source: str, *, groups: bool = False) -> bool:
     if _file_line(places, source) is not None:
         return True
-    if any(line["source"] == source for line in _lines_about(places.corpus / DROPPED_NAME, source)):
-        return True
     # A document that was kept stands in the corpus alone.
-    return _kept_line(places, source) is not None
+    return any(
+        line["source"] == source or (groups and "!" in source and _is_in(line["source"], source))
+        for name in (DROPPED_NAME, CORPUS_NAME)
+        for line in _lines_about(places.corpus / name, source)
+    )
+
+
+def _is_archive(source: str, file: Mapping[str, Any]) -> bool:
+    """Whether it may have members: judged by its name, because looking for them reads the whole corpus."""
+    name = source.lower()
+    return file["documents_in"] > 1 and (name.endswith((".zip", ".tar", *TAR_SUFFIXES)) or ".tar." in name)
+
+
+def _kept_members(places: Places, source: str) -> Iterator[str]:
+    for line in _lines_about(places.corpus / CORPUS_NAME, f"{source}!"):
+        if line["source"].startswith(f"{source}!"):
+            yield line["source"]
+
+
+def _members_called(places: Places, name: str) -> Iterator[str]:
+    """Members of archives whose own names end like `name`, each once; read from the names of their documents."""
+    called = re.compile(rf"![^!]*?(?<=[!/]){re.escape(name)}(?=$|[!:\[#])")
+    needles = [name] if "/" in name else [f"!{name}", f"/{name}"]
+    seen = set()
+    for list_name, needle in itertools.product((DROPPED_NAME, CORPUS_NAME), needles):
+        for line in _lines_about(places.corpus / list_name, needle):
+            if (match := called.search(line["source"])) is not None:
+                member = line["source"][: match.end()]
+                if member not in seen:
+                    seen.add(member)
+                    yield member
 
 
 def _kept_line(places: Places, source: str) -> dict[str, Any] | None:
     lines = _lines_about(places.corpus / CORPUS_NAME, source)
     return next((line for line in lines if line["source"] == source), None)
+
+
+def _namesakes(places: Places, source: str) -> Iterator[str]:
+    name = shared_name(source)
+    for line in _lines_about(places.corpus / FILES_NAME, name):
+        if line["source"] != source and shared_name(line["source"]) == name:
+            yield line["source"]
 
 
 def _file_line(places: Places, source: str) -> dict[str, Any] | None:
@@ -335,7 +403,7 @@ def _is_in(source: str, asked: str) -> bool:
 
 
 def _sources_like(places: Places, file: str) -> Iterator[str]:
-    """Names that end like `file`; what was left out unread stands among what was dropped."""
+    """Names that end like `file`; documents that came from no file may stand among what was dropped alone."""
     last = file.rpartition("/")[2]
     for name in (FILES_NAME, DROPPED_NAME):
         for line in _lines_about(places.corpus / name, last):

@@ -1,5 +1,6 @@
 """What `scripts/inspect_data.py` prints: answers as plain text for a terminal. Looks nothing up."""
 
+import shlex
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from data_processing.reports.report import REASONS
 from data_processing.reports.shown import by_size, counted, number, one_line, share, size, visible, words
 from data_processing.reports.trace_sentence import Found, Trace
 
-WIDTH = 100
+WIDTH = 79
+"""Of a line, in characters, where it can be broken: a terminal has 80 unless somebody made it wider."""
+NAME_COLUMNS, VALUE_COLUMNS = 34, 14
 MOST_LINES = 12
 """Reasons, sources and the like in a summary; arbitrary: all of it fits on a page."""
 MOST_POWERS = 40
@@ -20,10 +23,14 @@ MOST_POWERS = 40
 def account_page(account: Account) -> str:
     """What became of a file or document."""
     lines = [visible(account.source)]
-    if account.file is None:
-        lines.append("  was left out before anything in it was read")
-    else:
+    if account.file is not None:
         lines += _file_lines(account)
+    if account.namesakes:
+        lines.append(f"  of the same name: {', '.join(map(visible, account.namesakes))}")
+    if account.kept:
+        lines += ["", "In the corpus:", *(f"  {visible(source)}" for source in account.kept)]
+        if len(account.kept) == MOST_CASES:
+            lines.append("  … and perhaps more: the list ends here")
     if account.dropped:
         lines += ["", "Left out:"]
         for dropped in account.dropped:
@@ -34,7 +41,15 @@ def account_page(account: Account) -> str:
         lines += ["", "Near duplicates:"]
         for cluster in account.clusters:
             lines += _cluster_lines(cluster)
+    member = next((name for name in _names_in(account) if name.startswith(f"{account.source}!")), None)
+    if member is not None:
+        # In single quotes, because ! has a meaning of its own in a shell.
+        lines += ["", f"Of one of them alone: why {shlex.quote(visible(member))}"]
     return "\n".join(lines)
+
+
+def _names_in(account: Account) -> Iterable[str]:
+    return [*account.kept, *(dropped["source"] for dropped in account.dropped)]
 
 
 def _file_lines(account: Account) -> list[str]:
@@ -43,6 +58,9 @@ def _file_lines(account: Account) -> list[str]:
     lines = []
     if file["source"] != account.source:
         lines.append(f"  a document of {visible(file['source'])}, which has:")
+    if not file.get("read", True):  # earlier versions listed files that were read alone
+        lines.append(f"  {size(file['num_bytes'])}; was left out before anything in it was read")
+        return lines
     left_out = file["documents_in"] - file["kept"]
     lines.append(
         f"  {size(file['num_bytes'])}, {counted(file['documents_in'], 'document')}: {number(file['kept'])} in the "
@@ -177,6 +195,20 @@ def forget_page(
     )
 
 
+def clean_page(found: Sequence[tuple[str, int, str]], *, deleted: bool) -> str:
+    """What nothing uses, as (place, bytes, what it is), the largest first."""
+    if not found:
+        return "nothing to delete: no result was replaced, and no collection left shards unused"
+    total = size(sum(num_bytes for _, num_bytes, _ in found))
+    lines = [
+        f"  {size(num_bytes):>10}  {visible(place)}  ({why})"
+        for place, num_bytes, why in sorted(found, key=lambda one: (-one[1], one[0]))
+    ]
+    if deleted:
+        return "\n".join([f"deleted, {total} in all:", *lines])
+    return "\n".join([f"nothing uses these, {total} in all:", *lines, "add --yes to delete them"])
+
+
 def summary_page(facts: Mapping[str, Any]) -> str:
     """The data report on one page of text.
 
@@ -185,85 +217,117 @@ def summary_page(facts: Mapping[str, Any]) -> str:
     """
     collection = facts["collection"]
     found, kept = collection["documents_in"], collection["kept"]
+    bytes_dropped: Mapping[str, int] = collection["bytes_dropped"]
     blocks = [
+        _table(
+            "All together",
+            ("documents", "bytes"),
+            [
+                ("found", number(found), size(collection["bytes_in"])),
+                ("kept", number(kept), size(collection["bytes_kept"])),
+                ("left out", number(found - kept), size(sum(bytes_dropped.values()))),
+                ("taken from kept texts", "", size(collection["bytes_removed"])),
+                ("around kept texts", "", size(collection["bytes_around"])),
+            ],
+        ),
         [
-            f"documents  {number(found)} = {number(kept)} kept + {number(found - kept)} left out",
-            _byte_line(collection),
-        ],
-        [
-            f"! {textwrap.fill(visible(sentence), WIDTH - 2, subsequent_indent='  ')}"
+            textwrap.fill(visible(sentence), WIDTH, initial_indent="! ", subsequent_indent="  ")
             for sentence in facts["notable"]
         ],
         _table(
             "Left out",
-            [(reason, times, share(times, found)) for reason, times in by_size(collection["dropped"])],
+            ("documents", "share", "bytes"),
+            [
+                (reason, number(times), share(times, found), size(bytes_dropped.get(reason, 0)))
+                for reason, times in by_size(collection["dropped"])
+            ],
         ),
         _table(
-            "Sources (documents, kept)",
+            "Sources",
+            ("documents", "kept"),
             [
-                (name, group["documents_in"], share(group["kept"], group["documents_in"]))
+                (
+                    "(in no directory)" if name == "." else name,
+                    number(group["documents_in"]),
+                    share(group["kept"], group["documents_in"]),
+                )
                 for name, group in _by(collection["groups"], "documents_in")
             ],
         ),
         _table(
-            "Languages (documents, share of bytes)",
+            "Languages",
+            ("documents", "bytes", "share"),
             [
-                (name, counts["documents"], share(counts["bytes"], collection["bytes_kept"]))
+                (
+                    name,
+                    number(counts["documents"]),
+                    size(counts["bytes"]),
+                    share(counts["bytes"], collection["bytes_kept"]),
+                )
                 for name, counts in _by(collection["languages"], "bytes")
             ],
         ),
         _table(
-            "Lengths (at least so many characters)",
+            "Lengths",
+            ("documents", "share"),
             [
-                (number(int(length)), times, share(times, kept))
+                (f"from {number(int(length))} characters", number(times), share(times, kept))
                 for length, times in collection["lengths"].items()
             ],
             most=MOST_POWERS,
         ),
         _table(
-            "Taken from kept texts (bytes)",
-            [(words(k), n, size(n)) for k, n in by_size(collection["removed_by"])],
+            "Taken from kept texts",
+            ("bytes",),
+            [(words(step), size(num_bytes)) for step, num_bytes in by_size(collection["removed_by"])],
         ),
-        _duplicate_lines(facts["duplicates"], collection["dropped"]),
-        _split_lines(facts["dataset"]),
+        _duplicates_table(facts["duplicates"], collection["dropped"]),
+        _splits_table(facts["dataset"]),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _table(title: str, rows: Sequence[tuple[str, int, str]], *, most: int = MOST_LINES) -> list[str]:
+def _table(
+    title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, most: int = MOST_LINES
+) -> list[str]:
+    """Lines with a name in front and right-aligned values behind, the same columns in every table."""
     if not rows:
         return []
-    shown = [(one_line(name, 40), number(times), note) for name, times, note in rows[:most]]
-    width = max(len(name) for name, _, _ in shown)
-    lines = [title, *(f"  {name:<{width}} {times:>13}  {note:>8}" for name, times, note in shown)]
+    named = [
+        (title, *heads),
+        *((f"  {one_line(name, NAME_COLUMNS - 2)}", *values) for name, *values in rows[:most]),
+    ]
+    lines = [
+        f"{name:<{NAME_COLUMNS}}" + "".join(f"{value:>{VALUE_COLUMNS}}" for value in values)
+        for name, *values in named
+    ]
     return lines + ([f"  and {len(rows) - most} more"] if len(rows) > most else [])
 
 
-def _byte_line(collection: Mapping[str, Any]) -> str:
-    return (
-        f"bytes      {size(collection['bytes_in'])} = {size(collection['bytes_kept'])} kept + "
-        f"{size(sum(collection['bytes_dropped'].values()))} left out + {size(collection['bytes_removed'])} taken from "
-        f"kept texts + {size(collection['bytes_around'])} around them"
-    )
-
-
-def _duplicate_lines(duplicates: Mapping[str, Any] | None, dropped: Mapping[str, int]) -> list[str]:
+def _duplicates_table(duplicates: Mapping[str, Any] | None, dropped: Mapping[str, int]) -> list[str]:
     if duplicates is None:
         return []
-    copies, near = dropped.get("duplicate", 0), dropped.get("near_duplicate", 0)
-    clusters, documents = duplicates["clusters"], duplicates["documents"]
-    line = f"duplicates {number(copies)} the same, {number(near)} nearly"
-    return [f"{line}; {counted(clusters, 'cluster')} of near ones with {counted(documents, 'document')}"]
+    rows = [
+        ("left out, the same as another", number(dropped.get("duplicate", 0))),
+        ("left out, nearly the same", number(dropped.get("near_duplicate", 0))),
+        (f"in {counted(duplicates['clusters'], 'cluster')} of near ones", number(duplicates["documents"])),
+    ]
+    return _table("Duplicates", ("documents",), rows)
 
 
-def _split_lines(dataset: Mapping[str, Any] | None) -> list[str]:
+def _splits_table(dataset: Mapping[str, Any] | None) -> list[str]:
     if dataset is None:
         return []
-    return [
-        f"{split:<10} {counted(values['documents'], 'document')}, {counted(values['tokens'], 'token')}, "
-        f"{values['bytes_per_token']:.2f} bytes a token"
+    rows = [
+        (
+            split,
+            number(values["documents"]),
+            number(values["tokens"]),
+            f"{values['bytes_per_token']:.2f}",
+        )
         for split, values in dataset["splits"].items()
     ]
+    return _table("Splits", ("documents", "tokens", "bytes/token"), rows)
 
 
 def _by(counts: Mapping[str, Mapping[str, Any]], key: str) -> Iterable[tuple[str, Mapping[str, Any]]]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from core.errors import DataError
 from data_processing.document import Document, Dropped, utf8_size
+from data_processing.reports.shown import size
 from data_processing.rules.quality import QUALITY_REASONS
 
 SAMPLES_PER_REASON = 3
@@ -49,7 +50,8 @@ REASONS: Mapping[str, str] = {
     "malformed_pdf": "not a readable PDF; repair it or convert it to text",
     "encrypted": "needs a password; take the protection off first",
     "no_text_field": "no text in the field that data.text_field names",
-    "too_large": "more than is read into memory at once; convert it to jsonl with shorter records",
+    "too_large": "more than is read into memory at once; convert it to jsonl with shorter records, or raise "
+    "data.reading.max_json_bytes for .json",
     "too_deep": "nested more deeply than is read; for archives data.reading.max_archive_depth",
     "too_slow": "laying it out took longer than data.reading.max_file_seconds",
     # archives
@@ -139,32 +141,72 @@ class Kept(NamedTuple):
 
 
 @dataclass(slots=True)
-class GroupCounts:
-    """What became of the documents of one source group; `dropped` counts documents by reason."""
+class SourceCounts:
+    """What became of the documents of one file, or of one group of sources, in counts that add up:
+
+        documents_in == kept + sum(dropped)
+        bytes_in     == bytes_kept + sum(bytes_dropped) + bytes_removed + bytes_around
+
+    The words mean what they mean in `Ledger`.
+    """
 
     documents_in: int = 0
     bytes_in: int = 0
     kept: int = 0
     bytes_kept: int = 0
+    bytes_removed: int = 0
+    bytes_around: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    bytes_dropped: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: "GroupCounts") -> None:
+    def enter(self, record: Kept | Dropped) -> None:
+        """Enter the record of a document."""
+        self.documents_in += 1
+        if isinstance(record, Dropped):
+            self.bytes_in += record.num_bytes
+            self.dropped[record.reason] += 1
+            self.bytes_dropped[record.reason] += record.num_bytes
+            return
+        self.bytes_in += record.bytes_in
+        self.kept += 1
+        self.bytes_kept += record.bytes_kept
+        self.bytes_removed += record.bytes_read - record.bytes_kept
+        self.bytes_around += record.bytes_in - record.bytes_read
+
+    def add(self, other: "SourceCounts") -> None:
         """Enter what stands in `other`."""
-        self.documents_in += other.documents_in
-        self.bytes_in += other.bytes_in
-        self.kept += other.kept
-        self.bytes_kept += other.bytes_kept
-        self.dropped.update(other.dropped)
+        for name in _SOURCE_NUMBERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _SOURCE_COUNTERS:
+            getattr(self, name).update(getattr(other, name))
+
+    def adds_up(self) -> bool:
+        """Whether documents and bytes do."""
+        accounted = self.bytes_kept + self.bytes_dropped.total() + self.bytes_removed + self.bytes_around
+        return self.documents_in == self.kept + self.dropped.total() and self.bytes_in == accounted
 
     def to_dict(self) -> dict[str, Any]:
-        """The counts as JSON."""
-        return {
-            "documents_in": self.documents_in,
-            "bytes_in": self.bytes_in,
-            "kept": self.kept,
-            "bytes_kept": self.bytes_kept,
-            "dropped": dict(sorted(self.dropped.items())),
-        }
+        """The counts as JSON; `from_dict` reads it."""
+        numbers = {name: getattr(self, name) for name in _SOURCE_NUMBERS}
+        return numbers | {name: dict(sorted(getattr(self, name).items())) for name in _SOURCE_COUNTERS}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The counts that `to_dict` wrote; other keys in `values` are not read.
+
+        Raises:
+            KeyError: one is missing.
+        """
+        counts = cls()
+        for name in _SOURCE_COUNTERS:
+            setattr(counts, name, Counter(values[name]))
+        for name in _SOURCE_NUMBERS:
+            setattr(counts, name, values[name])
+        return counts
+
+
+_SOURCE_NUMBERS = ("documents_in", "bytes_in", "kept", "bytes_kept", "bytes_removed", "bytes_around")
+_SOURCE_COUNTERS = ("dropped", "bytes_dropped")
 
 
 def group_of(source: str) -> str:
@@ -230,7 +272,7 @@ class Ledger:
     removed_by: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     formats: dict[str, Counter[str]] = field(default_factory=dict)
-    groups: dict[str, GroupCounts] = field(default_factory=dict)
+    groups: dict[str, SourceCounts] = field(default_factory=dict)
     languages: dict[str, Counter[str]] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)
     encodings: Counter[str] = field(default_factory=Counter)
@@ -260,7 +302,7 @@ class Ledger:
     def drop(self, dropped: Dropped) -> None:
         """Enter something that is left out."""
         reason = dropped.reason
-        self._enter(dropped.source, dropped.format, dropped.num_bytes)[1].dropped[reason] += 1
+        self._enter(dropped, dropped.num_bytes)
         self.dropped[reason] += 1
         self.bytes_dropped[reason] += dropped.num_bytes
         if len(self.samples.get(reason, ())) < SAMPLES_PER_REASON:
@@ -272,11 +314,9 @@ class Ledger:
             self.drop(record)
             return
         kept = record.bytes_kept
-        format_counts, group = self._enter(record.source, record.format, record.bytes_in)
+        format_counts = self._enter(record, record.bytes_in)
         format_counts["kept"] += 1
         format_counts["bytes_kept"] += kept
-        group.kept += 1
-        group.bytes_kept += kept
         self.kept += 1
         self.bytes_kept += kept
         self.bytes_around += record.bytes_in - record.bytes_read
@@ -320,7 +360,7 @@ class Ledger:
             for key, counts in getattr(other, name).items():
                 mine.setdefault(key, Counter()).update(counts)
         for key, group in other.groups.items():
-            self.groups.setdefault(key, GroupCounts()).add(group)
+            self.groups.setdefault(key, SourceCounts()).add(group)
         for reason, samples in other.samples.items():
             known = self.samples.setdefault(reason, [])
             known.extend(samples[: SAMPLES_PER_REASON - len(known)])
@@ -334,6 +374,8 @@ class Ledger:
         )
         groups = self.groups.values()
         assert self.documents_in == sum(group.documents_in for group in groups), "groups do not add up"
+        for name, group in self.groups.items():
+            assert group.adds_up(), f"group {name} does not add up: {group.to_dict()}"
         assert self.kept == sum(counts["documents"] for counts in self.languages.values()), (
             "languages do not add up"
         )
@@ -384,7 +426,7 @@ class Ledger:
                 setattr(account, name, {key: Counter(counts) for key, counts in values[name].items()})
             account.lengths = Counter({int(length): number for length, number in values["lengths"].items()})
             for name, counts in values["groups"].items():
-                account.groups[name] = GroupCounts(**{**counts, "dropped": Counter(counts["dropped"])})
+                account.groups[name] = SourceCounts.from_dict(counts)
             account.samples = {
                 reason: [dict(one) for one in found] for reason, found in values["samples"].items()
             }
@@ -396,7 +438,7 @@ class Ledger:
 
     def summary(self) -> str:
         """One line for people: `kept 3 of 10 documents (0.1 MB); left out: too_short 7 (fewer ...)`."""
-        line = f"kept {self.kept:,} of {self.documents_in:,} documents ({self.bytes_kept / 1e6:,.1f} MB)"
+        line = f"kept {self.kept:,} of {self.documents_in:,} documents ({size(self.bytes_kept)})"
         reasons = [
             f"{reason} {count:,}" + (f" ({REASONS[reason]})" if reason in REASONS else "")
             for reason, count in self.dropped.most_common()
@@ -410,22 +452,21 @@ class Ledger:
             line += f"; directories not entered: {skipped}"
         return line
 
-    def _enter(self, source: str, extension: str, num_bytes: int) -> tuple[Counter[str], GroupCounts]:
-        """The counts of its format and of its group, which the caller completes."""
+    def _enter(self, record: Kept | Dropped, num_bytes: int) -> Counter[str]:
+        """The counts of its format, which the caller completes."""
         self.documents_in += 1
         self.bytes_in += num_bytes
-        counts = self.formats.get(extension)
+        counts = self.formats.get(record.format)
         if counts is None:
-            counts = self.formats[extension] = Counter(documents_in=0, bytes_in=0, kept=0, bytes_kept=0)
+            counts = self.formats[record.format] = Counter(documents_in=0, bytes_in=0, kept=0, bytes_kept=0)
         counts["documents_in"] += 1
         counts["bytes_in"] += num_bytes
-        name = group_of(source)
+        name = group_of(record.source)
         group = self.groups.get(name)
         if group is None:
-            group = self.groups[name] = GroupCounts()
-        group.documents_in += 1
-        group.bytes_in += num_bytes
-        return counts, group
+            group = self.groups[name] = SourceCounts()
+        group.enter(record)
+        return counts
 
     def _sample(self, reason: str, **sample: str) -> None:
         samples = self.samples.setdefault(reason, [])

@@ -26,6 +26,10 @@ REPAIR = (
     "restore them from a copy"
 )
 
+END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
+"""How an Arrow stream ends. The reader does not ask for it: of a file whose last pages were lost with the power, which
+keeps its size and has zeros there, it would give the rows."""
+
 
 class Shard(Config):
     """One Arrow file."""
@@ -161,7 +165,7 @@ def open_chunks(directory: Path, metadata: SplitMetadata) -> list[Chunk]:
     deleted under a running training stays readable to it.
 
     Raises:
-        CorruptArtifactError: a shard is missing, not listed, or has not the size, columns or rows it should have.
+        CorruptArtifactError: a shard is missing, not listed, or has not the size, end, columns or rows it should have.
     """
     listed = {shard.file for shard in metadata.shards}
     for found in sorted(directory.glob("data-*.arrow")):
@@ -190,8 +194,14 @@ def _open_shard(path: Path, shard: Shard, schema: Any) -> list[Chunk]:
     try:
         with pa.memory_map(str(path)) as source:
             batches = list(pa.ipc.open_stream(source))
+            source.seek(size - len(END_MARK))
+            end = source.read()
+        for batch in batches:
+            batch.validate()  # without it one bit of a header is enough to read past the end of the mapped file
     except (pa.ArrowException, OSError) as error:
         raise CorruptArtifactError(f"{path}: not a readable Arrow stream ({error}); {REPAIR}") from None
+    if end != END_MARK:
+        raise CorruptArtifactError(f"{path}: does not end as an Arrow stream does; {REPAIR}")
     num_rows = sum(batch.num_rows for batch in batches)
     if num_rows != shard.rows or not all(batch.schema.equals(schema) for batch in batches):
         found = str(batches[0].schema).replace("\n", ", ") if batches else "no columns"
@@ -200,7 +210,10 @@ def _open_shard(path: Path, shard: Shard, schema: Any) -> list[Chunk]:
             f"found {num_rows} rows of {found}; {REPAIR}"
         )
     file = MappedFile(path, status.st_ino, size)
-    return [_chunk(file, batch, schema) for batch in batches]
+    try:
+        return [_chunk(file, batch, schema) for batch in batches]
+    except ValueError as error:  # what Arrow and NumPy say of nulls and of lengths that do not divide
+        raise CorruptArtifactError(f"{path}: its columns do not fit together ({error}); {REPAIR}") from None
 
 
 def _chunk(file: MappedFile, batch: Any, schema: Any) -> Chunk:

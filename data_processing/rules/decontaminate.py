@@ -141,7 +141,7 @@ def read_records(path: Path) -> Iterator[Any]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+            f"data.decontamination.files: {path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from None
     except OSError as error:
         raise DataError(
@@ -184,10 +184,13 @@ def _parsed(text: str, place: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{place}: not JSON ({error.msg} at line {error.lineno}, column {error.colno}); correct it or leave it out"
+            f"data.decontamination.files: {place}: not JSON ({error.msg} at line {error.lineno}, column "
+            f"{error.colno}); correct it or leave it out"
         ) from None
     except RecursionError:
-        raise DataError(f"{place}: not usable (JSON nested too deeply); leave it out") from None
+        raise DataError(
+            f"data.decontamination.files: {place}: not usable (JSON nested too deeply); leave it out"
+        ) from None
 
 
 def _readings(record: Any) -> Iterator[Hashes]:

@@ -8,9 +8,9 @@ MAX_REPLACEMENT_SHARE = 0.01
 """A text with more U+FFFD than this (share of characters) was ruined by an earlier program; arbitrary."""
 
 # What stands before is looked at by hand: as a pattern that ignores case it took 100 ns a character, this takes 10.
-_PERHAPS_WEB_ADDRESS = re.compile(r"://|[wW]{3}\.(?=\w)")
-# Looked for as they stand, which takes a twentieth of the pattern's time.
-_PERHAPS_WWW = ("ww", "WW", "wW", "Ww")
+_WWW = re.compile(r"[wW]{3}\.(?=\w)")
+# Looked for as they stand, which takes a tenth of the pattern's time.
+_PERHAPS_WWW = ("ww.", "WW.", "wW.", "Ww.")
 _SCHEMES = ("http", "https", "ftp")
 
 
@@ -81,14 +81,23 @@ FILTERS: dict[str, Filter] = {
 
 def count_urls(text: str) -> int:
     """Number of web addresses (`http://`, `https://`, `ftp://` or a bare `www.`) in `text`."""
-    if "://" not in text and not any(pair in text for pair in _PERHAPS_WWW):
+    return _count_schemes(text) + _count_bare_www(text)
+
+
+def _count_schemes(text: str) -> int:
+    if "/" not in text:  # found twenty times as fast as what is longer
         return 0
-    count = 0
-    for match in _PERHAPS_WEB_ADDRESS.finditer(text):
-        before = text[max(0, match.start() - 5) : match.start()].lower()
-        if match[0] == "://":
-            count += before.endswith(_SCHEMES)
-        else:
-            # Behind a scheme it was counted; within a name or an e-mail address it is none.
-            count += not (before and (before[-1].isalnum() or before[-1] in "/._@-"))
-    return count
+    parts = text.split("://")
+    return sum(part[-5:].lower().endswith(_SCHEMES) for part in parts[:-1])
+
+
+def _count_bare_www(text: str) -> int:
+    # Of ASCII, lower case costs less than looking for two spellings.
+    if not ("www." in text.lower() if text.isascii() else any(some in text for some in _PERHAPS_WWW)):
+        return 0
+    befores = (text[match.start() - 1 : match.start()] for match in _WWW.finditer(text))
+    # Behind a scheme it was counted; within a name or an e-mail address it is none.
+    return sum(not (before.isalnum() or before in _PART_OF_NAME) for before in befores)
+
+
+_PART_OF_NAME = frozenset("/._@-")

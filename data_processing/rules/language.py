@@ -1,31 +1,24 @@
 """The step that tells the language of prose, and leaves out what nobody asked for. Knows one model, py3langid's.
 
-The model (Naive Bayes over byte sequences, 140 languages, Lui & Baldwin 2012) comes with its package, so nothing is
-downloaded. Reading it takes 0.8 s and 100 MB in every process, telling a language 0.1 ms a text, whatever its length.
+Takes 0.06 ms a text of any length when many are asked about at once (`language_model`).
 """
 
-import functools
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
 
 from core.config import nearest
 from core.data_config import LanguageConfig
 from core.errors import ConfigError
-from data_processing.document import Outcome, Step
-
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
+from data_processing.document import BatchStep, Outcome
+from data_processing.rules.language_model import classify
+from data_processing.rules.language_names import ENGLISH_NAMES
 
 UNDETERMINED = "und"
 """In `LanguageConfig.keep`: texts whose language is not known stay (the code of ISO 639-2)."""
 
-_CODES = (
-    "af am an ar as az ba be bg bn br bs ca cs cy da de dz el en eo es et eu fa ff fi fo fr fy ga gd gl "
-    "gn gu ha he hi hr ht hu hy id ig is it ja jv ka ki kk km kn ko ku ky la lb lg ln lo lt lv mg mk ml "
-    "mn mr ms mt my ne nl nn no oc om or pa pl ps pt qu ro ru rw sa se si sk sl sn so sq sr st sv sw ta "
-    "te tg th tk tl tr tt ug uk ur uz vi vo wa xh yo zh zu"
-)
-LANGUAGES = frozenset(_CODES.split())
+LANGUAGES = frozenset(ENGLISH_NAMES)
 """The languages that can be told, as ISO 639-1 codes."""
 
 _MEMBERS = {
@@ -43,7 +36,7 @@ _MEMBERS = {
 """Codes of the model that ISO 639-3 counts to a language with a code in ISO 639-1. Its other long codes are unknown."""
 
 _SAMPLE_CHARACTERS = (240, 1200)
-"""How much is looked at: first little, and more where that leaves a doubt. The model takes 0.3 µs a byte; of 599 pages
+"""How much is looked at: first little, and more where that leaves a doubt. The model takes 0.1 µs a byte; of 599 pages
 of English the first pass settles 597, and both together none wrongly."""
 
 _SURE = 0.95
@@ -58,7 +51,7 @@ _FEWEST_LETTERS = 20
 _MARKUP = re.compile(r"[^a-zA-Z'\x80-\U0010ffff]+")
 
 
-def language_step(config: LanguageConfig) -> Step:
+def language_step(config: LanguageConfig) -> BatchStep:
     """A step that sets `metadata["language"]` of prose to its ISO 639-1 code, and leaves it alone where it is unknown.
 
     It is unknown in texts of few letters, where the model is less sure than `config.min_confidence`, and where the
@@ -69,37 +62,61 @@ def language_step(config: LanguageConfig) -> Step:
         ConfigError: `config.keep` names a language that cannot be told.
     """
     for code in config.keep:
-        if code != UNDETERMINED and code not in LANGUAGES:
-            raise ConfigError(
-                f"data.languages.keep: {code!r} is no language that can be told; expected ISO 639-1 codes such as en, "
-                f"or und for texts of unknown language{nearest(code, LANGUAGES)}"
-            )
+        _check_code(code)
 
-    def step(text: str, metadata: dict[str, Any]) -> Outcome:
-        if metadata.get("code") or not (config.detect or config.keep):
-            return Outcome(text)
-        language, confidence = tell_language(text)
-        if language is not None and confidence >= config.min_confidence:
-            metadata["language"] = language
-        found = metadata.get("language", UNDETERMINED)
-        if config.keep and found not in config.keep:
-            return Outcome(text, "language", _explain(found, language, confidence, config))
-        return Outcome(text)
+    def step(texts: Sequence[str], metadata: Sequence[dict[str, Any]]) -> list[Outcome]:
+        outcomes = list(map(Outcome, texts))
+        if config.detect or config.keep:
+            prose = [place for place, known in enumerate(metadata) if not known.get("code")]
+            told = tell_languages([texts[place] for place in prose])
+            for place, (language, confidence) in zip(prose, told, strict=True):
+                outcomes[place] = _judge(texts[place], metadata[place], language, confidence, config)
+        return outcomes
 
     return step
 
 
-def tell_language(text: str) -> tuple[str | None, float]:
-    """The language of `text` as an ISO 639-1 code, and how probable it is; (None, 0.0) where it cannot be told."""
-    language, confidence = None, 0.0
+def _check_code(code: str) -> None:
+    if code == UNDETERMINED or code in LANGUAGES:
+        return
+    codes = {name.lower(): code for code, name in ENGLISH_NAMES.items()}
+    if code.lower() in codes:
+        right = codes[code.lower()]
+        raise ConfigError(
+            f"data.languages.keep: {code!r}: languages are named by ISO 639-1 codes, {ENGLISH_NAMES[right]} is "
+            f"{right!r}"
+        )
+    raise ConfigError(
+        f"data.languages.keep: {code!r} is no language that can be told; expected ISO 639-1 codes such as en, or und "
+        f"for texts of unknown language{nearest(code, [*LANGUAGES, *codes])}"
+    )
+
+
+def _judge(
+    text: str, metadata: dict[str, Any], language: str | None, confidence: float, config: LanguageConfig
+) -> Outcome:
+    if language is not None and confidence >= config.min_confidence:
+        metadata["language"] = language
+    found = metadata.get("language", UNDETERMINED)
+    if config.keep and found not in config.keep:
+        return Outcome(text, "language", _explain(found, language, confidence, config))
+    return Outcome(text)
+
+
+def tell_languages(texts: Sequence[str]) -> list[tuple[str | None, float]]:
+    """The language of each text as an ISO 639-1 code, and how probable it is; (None, 0.0) where it cannot be told."""
+    told: list[tuple[str | None, float]] = [(None, 0.0)] * len(texts)
+    doubtful = list(range(len(texts)))
     for num_characters in _SAMPLE_CHARACTERS:
-        sample = _MARKUP.sub(" ", _sample(text, num_characters))
-        if sum(map(str.isalpha, sample)) >= _FEWEST_LETTERS:
-            code, confidence = _identifier().classify(sample)
-            language = _MEMBERS.get(code, code if code in LANGUAGES else None)
-        if confidence >= _SURE or len(text) <= num_characters:
-            break
-    return (language, confidence) if language is not None else (None, 0.0)
+        samples = {place: _MARKUP.sub(" ", _sample(texts[place], num_characters)) for place in doubtful}
+        asked = [place for place, sample in samples.items() if _has_letters(sample)]
+        classified = classify([samples[place] for place in asked])
+        for place, (code, confidence) in zip(asked, classified, strict=True):
+            told[place] = _MEMBERS.get(code, code if code in LANGUAGES else None), confidence
+        doubtful = [
+            place for place in doubtful if told[place][1] < _SURE and len(texts[place]) > num_characters
+        ]
+    return [(language, confidence if language is not None else 0.0) for language, confidence in told]
 
 
 def _sample(text: str, num_characters: int) -> str:
@@ -111,6 +128,11 @@ def _sample(text: str, num_characters: int) -> str:
     return " ".join(text[start : start + size] for start in starts)
 
 
+def _has_letters(sample: str) -> bool:
+    """Whether there are `_FEWEST_LETTERS`; what comes behind them is not gone through."""
+    return sum(1 for _ in islice(filter(str.isalpha, sample), _FEWEST_LETTERS)) == _FEWEST_LETTERS
+
+
 def _explain(found: str, language: str | None, confidence: float, config: LanguageConfig) -> str:
     asked_for = ", ".join(config.keep)
     if found == language:
@@ -120,10 +142,3 @@ def _explain(found: str, language: str | None, confidence: float, config: Langua
     if language is None:
         return f"unknown language, and und is not one of {asked_for}"
     return f"perhaps {language}, but its probability {confidence:.2f} is below {config.min_confidence}"
-
-
-@functools.cache
-def _identifier() -> "LanguageIdentifier":
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -14,9 +14,24 @@ class Blast(Config):
 
 
 class Oven(Config):
+    """A furnace.
+
+    This paragraph is for readers of the code.
+    """
+
     temperature_celsius: int = Field(1200, ge=0, le=2000, description="Heat, in degrees Celsius.")
     fuel: typing.Literal["coal", "charcoal"] = Field("charcoal", description="What burns.")
     blast: Blast = Blast()
+
+
+class Smithy(Config):
+    oven: Oven = Oven()
+    anvils: tuple[str, ...] = Field(("small",), description="Anvils, by name.")
+    plans: tuple[Path, ...] = Field((), description="Files of drawings.")
+    fuels: tuple[typing.Literal["coal", "charcoal"], ...] = Field((), description="What is in store.")
+    ledger: Path | None = Field(None, description="File of accounts.")
+    sign: str = Field("Smith", description="What stands over the door, up to this many characters.")
+    weights: dict[int, float] = Field({1: 2.0}, description="Hammers.")
 
 
 def test_an_unknown_key_names_the_nearest_one_and_the_file() -> None:
@@ -29,6 +44,52 @@ def test_an_unknown_key_names_the_nearest_one_and_the_file() -> None:
 def test_an_unknown_key_in_a_section_is_named_with_its_path() -> None:
     with pytest.raises(ConfigError, match=r"unknown setting 'blast\.presure'; did you mean 'pressure_bar'\?"):
         Oven.from_dict({"blast": {"presure": 2}})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"blast": {"pressure_bar": 2}},
+            r"'blast\.pressure_bar'; did you mean 'oven\.blast\.pressure_bar'\?",
+        ),
+        ({"pressure_bar": 2}, r"'pressure_bar'; did you mean 'oven\.blast\.pressure_bar'\?"),
+        ({"blast": {"presure": 2}}, r"'blast'; did you mean 'oven\.blast'\?"),
+        ({"oven": {"anvils": []}}, r"'oven\.anvils'; did you mean 'anvils'\?"),
+        ({"temperature_celcius": 9}, r"'temperature_celcius'; did you mean 'oven\.temperature_celsius'\?"),
+        ({"max_characters": 9}, r"'max_characters' \(known here: anvils, "),
+        ({"degrees_heat": 9}, r"'degrees_heat'; did you mean 'oven\.temperature_celsius'\?"),
+        ({"ovn": 1}, r"'ovn' \(known here"),  # a setting is meant, and oven is none
+        ({"description": 1}, r"'description' \(known here"),
+    ],
+)
+def test_an_unknown_key_is_looked_for_in_all_sections(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match="unknown setting " + message):
+        Smithy.from_dict(values)
+
+
+def test_of_several_settings_with_the_unknown_name_all_are_named() -> None:
+    class Forge(Config):
+        left: Oven = Oven()
+        right: Oven = Oven()
+
+    with pytest.raises(ConfigError, match=r"'fuel'; did you mean 'left\.fuel' or 'right\.fuel'\?"):
+        Forge.from_dict({"fuel": "coal"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ledger": ""}, "in file: ledger: is empty; set it to null to leave it unset$"),
+        ({"sign": " "}, 'in file: sign: is empty; leave it out for the default, "Smith"$'),
+        ({"plans": ["a", ""]}, r"in file: plans: is empty; leave out what is empty; \[\] is an empty list$"),
+        ({"plans": ""}, "in file: plans: is empty; leave out what is empty"),
+        ({"oven": {"fuel": ""}}, 'in file: oven.fuel: is empty; leave it out for the default, "charcoal"$'),
+    ],
+)
+def test_an_empty_text_is_no_value(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Smithy.from_dict(values, origin="in file")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +156,56 @@ def test_overrides_are_read_as_json_where_they_are_json() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("anvils=a,b", ["a", "b"]),
+        ("anvils= a , b c ", ["a", "b c"]),
+        ("anvils=*.md", ["*.md"]),
+        ("anvils=[ab]*.txt,c", ["[ab]*.txt", "c"]),
+        ("anvils=2024", ["2024"]),
+        ("anvils=2024,true", ["2024", "true"]),
+        ("anvils=1e3", ["1e3"]),
+        ("anvils=", []),
+        ("anvils=[]", []),
+        ('anvils=["a,b"]', ["a,b"]),
+        ("plans=a/b,c", ["a/b", "c"]),
+        ("fuels=coal,charcoal", ["coal", "charcoal"]),
+    ],
+)
+def test_a_list_of_texts_needs_no_json(assignment: str, expected: list[str]) -> None:
+    name = assignment.partition("=")[0]
+    values = parse_overrides([assignment], configured=Smithy)
+    assert values == {name: expected}
+    assert Smithy.from_dict(values).to_dict()[name] == expected
+
+
+@pytest.mark.parametrize("text", ["a,,b", ",a", "a,", ","])
+def test_a_list_with_nothing_between_commas_is_refused(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"anvils=.*: nothing stands .* expected anvils=a,b or JSON, as in anv"
+    ):
+        parse_overrides([f"anvils={text}"], configured=Smithy)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("sign=a,b", "a,b"),
+        ("oven.fuel=a,b", "a,b"),
+        ("anvils=null", None),
+        ('anvils="a"', "a"),
+        ("x.y=a,b", "a,b"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_not_taken_apart(assignment: str, expected: object) -> None:
+    value: object = parse_overrides([assignment], configured=Smithy)
+    for part in assignment.partition("=")[0].split("."):
+        assert isinstance(value, dict)
+        value = value[part]
+    assert value == expected
+
+
 @pytest.mark.parametrize("assignment", ["training.learning_rate", "=3", "--=3"])
 def test_an_override_without_key_or_sign_is_refused(assignment: str) -> None:
     with pytest.raises(ConfigError, match=r"expected section\.setting=value"):
@@ -110,9 +221,22 @@ def test_merge_goes_section_by_section_and_leaves_its_arguments_alone() -> None:
 def test_help_shows_type_default_unit_and_range() -> None:
     text = Oven.describe("oven.")
     assert "oven.temperature_celsius  (int, default 1200)" in text
-    assert "Heat, in degrees Celsius. [≥ 0, ≤ 2000]" in text
+    assert "Heat, in degrees Celsius. [≥ 0, ≤ 2,000]" in text
     assert 'oven.fuel  ("coal" | "charcoal", default "charcoal")' in text
     assert "oven.blast.pressure_bar" in text
+
+
+def test_help_fits_a_terminal_and_says_what_each_section_is() -> None:
+    lines = Smithy.describe("smithy.").splitlines()
+    assert all(len(line) <= 79 for line in lines)
+    assert "smithy.oven: A furnace." in lines
+    assert '  smithy.anvils  (list of str, default ["small"])' in lines
+    assert '  smithy.fuels  (list of "coal" | "charcoal", default [])' in lines
+    assert '  smithy.weights  (int -> float, default {"1": 2.0})' in lines
+    # What is in a section stands under its heading.
+    assert lines.index("smithy.oven: A furnace.") > lines.index(
+        '  smithy.weights  (int -> float, default {"1": 2.0})'
+    )
 
 
 def test_values_survive_json() -> None:

@@ -105,6 +105,52 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, obj
         PipelineConfig.from_dict(settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_characters": 5}, r"'max_characters'; did you mean 'data\.max_text_length', 'data\.quality\."),
+        ({"quality": {"rules": ["c4"]}}, r"'quality\.rules'; did you mean 'data\.quality\.rules'\?"),
+        (
+            {"learning_rate": 1},
+            r"'learning_rate'; did you mean 'training\.learning_rate' or 'instruction\.learning_r",
+        ),
+        ({"data": {"language": {"keep": []}}}, r"'data\.language'; did you mean 'languages'\?"),
+        ({"data": {"max_position_embeddings": 9}}, r"did you mean 'model\.max_position_embeddings'\?"),
+        (
+            {"batchsize": 4},
+            r"did you mean 'training\.batch_size', 'instruction\.batch_size' or 'evaluation\.batch_",
+        ),
+    ],
+)
+def test_an_unknown_setting_is_looked_for_in_all_sections(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PipelineConfig.from_dict(settings)
+
+
+def test_an_empty_path_is_no_path_and_the_current_directory_is_one() -> None:
+    for section, name in (
+        ("data", "cache_dir"),
+        ("data", "output_dir"),
+        ("tokenizer", "path"),
+        ("run", "dir"),
+    ):
+        with pytest.raises(
+            ConfigError, match=rf"^{section}\.{name}: is empty; set it to null to leave it unset$"
+        ):
+            PipelineConfig.from_dict({section: {name: ""}})
+    for name, default in (("text_field", "text"), ("raw_dir", "data/datasets/raw")):
+        with pytest.raises(
+            ConfigError, match=rf'^data\.{name}: is empty; leave it out for the default, "{default}"$'
+        ):
+            PipelineConfig.from_dict({"data": {name: ""}})
+    assert PipelineConfig.from_dict({"data": {"raw_dir": "."}}).data.raw_dir.is_dir()
+
+
+def test_languages_are_taken_in_any_case() -> None:
+    config = PipelineConfig.from_dict({"data": {"languages": {"keep": ["EN", "de", "Und"]}}})
+    assert config.data.languages.keep == ("en", "de", "und")
+
+
 def test_mixed_precision_takes_the_switch_of_other_trainers() -> None:
     assert TrainingConfig.from_dict({"mixed_precision": True}).mixed_precision == "auto"
     assert TrainingConfig.from_dict({"mixed_precision": False}).mixed_precision == "fp32"

@@ -108,37 +108,48 @@ def write_corpus_directory(directory: Path) -> Ledger:
 
 def _file_lines() -> list[dict[str, Any]]:
     whole = [
-        {
-            "source": source,
-            "num_bytes": len(text.encode()) + 3,
-            "documents_in": 1,
-            "kept": 1,
-            "bytes_kept": len(text.encode()),
-            "dropped": {},
-        }
+        _file_line(source, kept=len(text.encode()), around=3)
         for source, text in TEXTS.items()
         if "jsonl" not in source
     ]
-    record = TEXTS["records.jsonl:3"]
+    records = _file_line("records.jsonl", kept=len(TEXTS["records.jsonl:3"]), around=16)
+    short = {"documents_in": 3, "dropped": {"too_short": 2}, "bytes_dropped": {"too_short": 34}}
+    size = records["num_bytes"] + 34
+    unread = [dropped for dropped in dropped_things() if dropped.reason in ("hidden", "empty")]
     return [
+        *(_left_out_file(dropped, read=False) for dropped in unread),
         *whole,
-        {
-            "source": "records.jsonl",
-            "num_bytes": len(record) + 50,
-            "documents_in": 3,
-            "kept": 1,
-            "bytes_kept": len(record),
-            "dropped": {"too_short": 2},
-        },
-        {
-            "source": PIPE_NAME,
-            "num_bytes": 90,
-            "documents_in": 1,
-            "kept": 0,
-            "bytes_kept": 0,
-            "dropped": {"house_rule": 1},
-        },
+        {**records, **short, "num_bytes": size, "bytes_in": size},
+        *(_left_out_file(dropped, read=True) for dropped in dropped_things() if dropped.source == PIPE_NAME),
     ]
+
+
+def _file_line(source: str, *, kept: int, around: int) -> dict[str, Any]:
+    return {
+        "source": source,
+        "num_bytes": kept + around,
+        "read": True,
+        "documents_in": 1,
+        "bytes_in": kept + around,
+        "kept": 1,
+        "bytes_kept": kept,
+        "bytes_removed": 0,
+        "bytes_around": around,
+        "dropped": {},
+        "bytes_dropped": {},
+    }
+
+
+def _left_out_file(dropped: Dropped, *, read: bool) -> dict[str, Any]:
+    return {
+        **_file_line(dropped.source, kept=0, around=0),
+        "num_bytes": dropped.num_bytes,
+        "read": read,
+        "bytes_in": dropped.num_bytes,
+        "kept": 0,
+        "dropped": {dropped.reason: 1},
+        "bytes_dropped": {dropped.reason: dropped.num_bytes},
+    }
 
 
 def write_dataset_report(directory: Path, **changes: Any) -> dict[str, Any]:

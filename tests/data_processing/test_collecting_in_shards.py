@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,10 @@ from typing import Any
 
 import pytest
 
+import core.progress
 from core.data_config import DataConfig
-from core.errors import ConfigError, LockedError
-from data_processing import data_collector
-from data_processing.collecting import shard_plan
+from core.errors import ConfigError, DataError, LockedError
+from data_processing.collecting import found_files, shard_plan
 from data_processing.data_collector import DataCollector
 from data_processing.document import Document
 from data_processing.formats import readers
@@ -290,7 +291,7 @@ def test_a_large_file_of_records_is_read_in_ranges_with_the_same_result(
     lines = [json.dumps({"text": text}) for text in make_documents(80, seed=61)]
     (raw / "records.jsonl").write_text("\n".join([*lines[:40], "", "{", *lines[40:]]) + "\n\n")
     whole = collect(raw, tmp_path / "whole")
-    monkeypatch.setattr(data_collector, "RANGE_BYTES", 5_000)
+    monkeypatch.setattr(found_files, "RANGE_BYTES", 5_000)
     monkeypatch.setattr(shard_plan, "MEAN_BYTES", 1)
     ranges = collect(raw, tmp_path / "ranges")
     assert len(shards(tmp_path / "ranges", "read")) > 3
@@ -298,6 +299,83 @@ def test_a_large_file_of_records_is_read_in_ranges_with_the_same_result(
     assert whole.ledger == ranges.ledger
     [file] = [json.loads(line) for line in results(tmp_path / "ranges")["files.jsonl"].splitlines()]
     assert (file["num_bytes"], file["documents_in"]) == ((raw / "records.jsonl").stat().st_size, 81)
+
+
+@pytest.fixture
+def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of a few lines, each a shard of its own."""
+    monkeypatch.setattr(found_files, "RANGE_BYTES", 5_000)
+    monkeypatch.setattr(shard_plan, "MEAN_BYTES", 1)
+
+
+def write_records(path: Path, *, bad: range, number: int = 400) -> None:
+    path.parent.mkdir()
+    lines = [json.dumps({"text": text}) for text in make_documents(number, seed=61)]
+    for place in bad:
+        lines[place] = "{"
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_bad_lines_in_one_range_are_judged_by_their_share_of_the_whole_file(
+    tmp_path: Path, small_ranges: None
+) -> None:
+    raw = tmp_path / "raw"
+    # Lines 101 to 120 fill more than half of the ranges that they are in.
+    write_records(raw / "records.jsonl", bad=range(100, 120))
+    collector = collect(raw, tmp_path / "out")
+    assert len(shards(tmp_path / "out", "read")) > 10
+    assert collector.ledger.dropped["malformed_json"] == 20
+
+
+def test_a_file_read_in_ranges_is_refused_with_the_words_for_one_that_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "raw"
+    write_records(raw / "records.jsonl", bad=range(0, 400, 19))  # 22 of 400, hardly two in a range
+    words = r"^records\.jsonl:1: .* \(the first of 22 malformed records among 400, more than 5%\)"
+    with pytest.raises(DataError, match=words) as whole:
+        collect(raw, tmp_path / "whole")
+    monkeypatch.setattr(found_files, "RANGE_BYTES", 5_000)
+    monkeypatch.setattr(shard_plan, "MEAN_BYTES", 1)
+    for _ in range(2):  # the second time all shards are there already
+        with pytest.raises(DataError, match=words) as ranges:
+            collect(raw, tmp_path / "ranges")
+        assert str(ranges.value) == str(whole.value)
+    assert len(shards(tmp_path / "ranges", "read")) > 10
+
+
+def test_a_file_read_in_ranges_says_once_that_no_record_of_it_is_used(
+    tmp_path: Path, small_ranges: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = tmp_path / "raw"
+    write_records(raw / "records.jsonl", bad=range(0))
+    with pytest.raises(DataError, match="no document is left"):
+        collect(raw, tmp_path / "out", text_field="body")
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 1
+    assert "records.jsonl: none of its 400 records is used: no field 'body'" in said[0]
+
+
+def test_each_pass_says_how_far_it_is_how_fast_and_how_long_it_will_take(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(core.progress, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(core.progress, "LINE_SECONDS", 0.0)
+    collect(raw, tmp_path / "out")
+    said = capsys.readouterr().err
+    for description, unit in {
+        "looking at files": "B",
+        "reading and cleaning": "B",
+        "recurring lines": "parts",
+        "judging": "parts",
+        "reading band hashes": "parts",
+        "looking for near duplicates": "bands",
+        "comparing near duplicates": "pairs",
+        "naming duplicates": "parts",
+        "writing the corpus": "parts",
+    }.items():
+        end = rf"^{description}: 100%\|#+\| \S+ \[\d\d:\d\d<\d\d:\d\d, .*{unit}/s\]$"
+        assert re.search(end, said, re.MULTILINE), (description, said)
 
 
 def test_two_collections_into_one_place_do_not_run_at_the_same_time(raw: Path, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import doctest
 import errno
 import functools
+import gzip
 import json
 import os
 import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,101 @@ def test_documents_in_are_kept_or_dropped_for_a_reason_and_every_byte_on_disk_is
         {"source": "short.txt", "detail": "5 characters, fewer than 50", "sample": "short"}
     ]
     assert account["samples"]["malformed_json"][0]["source"] == "sub/lines.jsonl:2"
+
+
+def files_of(collector: AnyDataCollector) -> list[dict[str, Any]]:
+    return corpus(collector.output_dir / "files.jsonl")
+
+
+def assert_files_add_up(collector: AnyDataCollector) -> None:
+    """Each line of files.jsonl adds up, the lines of a source give its account, and all lines that of everything."""
+    account, files = report(collector), files_of(collector)
+    parts = {".": [f for f in files if "/" not in f["source"]]}
+    for file in files:
+        assert file["documents_in"] == file["kept"] + sum(file["dropped"].values())
+        around = file["bytes_removed"] + file["bytes_around"]
+        assert file["bytes_in"] == file["bytes_kept"] + sum(file["bytes_dropped"].values()) + around
+        if "/" in file["source"]:
+            parts.setdefault(file["source"].partition("/")[0], []).append(file)
+    for lines, whole in [
+        (files, account),
+        *((parts[name], group) for name, group in account["groups"].items()),
+    ]:
+        for name in ("documents_in", "bytes_in", "kept", "bytes_kept"):
+            assert sum(file[name] for file in lines) == whole[name]
+        for name in ("dropped", "bytes_dropped"):
+            added = sum((Counter(file[name]) for file in lines), Counter())
+            assert added == +Counter(whole[name])
+    assert sum(file["num_bytes"] for file in files) == account["bytes_on_disk"]
+
+
+def test_each_file_that_was_found_has_a_line_read_or_not_and_all_lines_are_the_account(
+    raw: Path, tmp_path: Path
+):
+    (raw / "sub" / "no.log").write_text(TEXT.format(8))
+    (raw / "sub" / "ignored.txt").write_text(TEXT.format(9))
+    (raw / "sub" / ".gitignore").write_text("ignored.txt\n")
+    (raw / "gone.txt").symlink_to("nowhere")
+    (raw / "packed.txt.gz").write_bytes(gzip.compress(TEXT.format(10).encode() * 50))
+    config = DataConfig.from_dict(
+        {"exclude": ["*.log"], "respect_gitignore": True, "num_workers": 1, "duplicates": {"near": "off"}}
+    )
+    collector = AnyDataCollector(tmp_path / "out", config=config, forgotten={"b.md"})
+    collector.collect_from_directory(raw)
+    files = files_of(collector)
+    names = [
+        os.path.relpath(os.path.join(place, name), raw)  # noqa: PTH118
+        for place, _, inside in os.walk(raw)
+        for name in inside
+        if ".git" not in Path(place).parts
+    ]
+    assert sorted(file["source"] for file in files) == sorted(names)
+    unread = {file["source"]: next(iter(file["dropped"])) for file in files if not file["read"]}
+    assert unread == {
+        "b.md": "forgotten",
+        "empty.txt": "empty",
+        "gone.txt": "broken_link",
+        "link.txt": "link_outside",
+        "pipe.txt": "not_a_file",
+        "sub/.gitignore": "hidden",
+        "sub/ignored.txt": "ignored_by_git",
+        "sub/no.log": "excluded",
+    }
+    assert_files_add_up(collector)
+
+
+def test_files_of_the_same_name_from_two_directories_are_told_apart(tmp_path: Path):
+    collector = DataCollector(tmp_path / "out", forgotten={"(2)/letters/gone.txt"})
+    for number in range(3):
+        letters = tmp_path / f"raw{number}" / "letters"
+        letters.mkdir(parents=True)
+        (letters / "1998.txt").write_text(TEXT.format(number) * (number + 1))
+        (letters / "gone.txt").write_text(TEXT.format(f"of {number} that is gone"))
+        (letters / f"only{number}.txt").write_text("short")
+        (letters / "empty.txt").write_text("")
+        collector.collect_from_directory(letters.parent)
+    prefixes = ["", "(2)/", "(3)/"]
+    own = [f"{prefix}letters/{name}.txt" for prefix in prefixes for name in ("1998", "empty", "gone")]
+    only = [f"letters/only{number}.txt" for number in range(3)]
+    files = {file["source"]: file for file in files_of(collector)}
+    assert len(files_of(collector)) == 12
+    assert sorted(files) == sorted(own + only)
+    sizes = [files[f"{prefix}letters/1998.txt"]["num_bytes"] for prefix in prefixes]
+    assert sizes == [len(TEXT.format(0)) * times for times in (1, 2, 3)]
+    gone = [source for source, file in files.items() if file["dropped"].get("forgotten")]
+    assert gone == ["(2)/letters/gone.txt"]
+    assert report(collector)["bytes_unpacked"] == 0
+    assert_files_add_up(collector)
+
+
+def test_a_file_that_is_named_twice_has_two_lines(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text(TEXT.format(1))
+    collector = DataCollector(tmp_path / "out")
+    collector.collect_from_files([path, path])
+    assert [file["source"] for file in files_of(collector)] == [str(path), f"(2){path}"]
+    assert [file["dropped"] for file in files_of(collector)] == [{}, {"duplicate": 1}]
+    assert report(collector)["bytes_unpacked"] == 0
 
 
 def test_the_same_data_gives_the_same_bytes_wherever_it_lies(raw: Path, tmp_path: Path):

@@ -14,7 +14,6 @@ from core.errors import (
     ConfigError,
     DataError,
     DeviceError,
-    DiskError,
     LockedError,
     MismatchError,
     StaleArtifactError,
@@ -366,7 +365,7 @@ def test_answers_that_were_all_cut_off_do_not_end_the_evaluation(tmp_path: Path)
 def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     write_inputs(tmp_path)
     (tmp_path / "run").write_text("")
-    with pytest.raises(DiskError, match="run: File exists"):
+    with pytest.raises(ConfigError, match=r"run\.dir='.*run': .*run is no directory; choose another place"):
         train_llm_from_scratch(settings(tmp_path))
 
 

@@ -2,8 +2,10 @@
 
 import importlib.util
 import logging
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +14,8 @@ import pytest
 
 from core.errors import CorruptArtifactError, DataError, UsageError
 from core.manifest import describe_files, write_manifest
+from core.stage import Selection
+from data_processing.data_collector import DataCollector
 from data_processing.reports.inspect_corpus import read_forgotten
 from tests.data_processing.reported_corpus import (
     HIDDEN_NAME,
@@ -20,6 +24,8 @@ from tests.data_processing.reported_corpus import (
     write_corpus_directory,
     write_dataset_report,
 )
+from tests.line_kit import settings, write_inputs
+from tests.small_texts import make_documents
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "inspect_data.py"
 
@@ -58,12 +64,24 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_the_summary_is_one_page_and_adds_up(run: Path, capsys: pytest.CaptureFixture[str]):
     write_dataset_report(run / "dataset")
     page = answer(capsys, run, "summary")
-    assert "documents  10 = 5 kept + 5 left out" in page
-    assert "train      3 documents, 100 tokens, 3.00 bytes a token" in page
+    rows = {tuple(re.split(r"\s{2,}", line)) for line in page.splitlines()}
+    assert {("", "found", "10", "797 B"), ("", "kept", "5", "651 B"), ("", "left out", "5", "131 B")} <= rows
+    assert ("", "taken from kept texts", "15 B") in rows and 797 == 651 + 131 + 15
+    assert ("", "too_short", "2", "20.0 %", "34 B") in rows
+    assert {("Splits", "documents", "tokens", "bytes/token"), ("", "train", "3", "100", "3.00")} <= rows
     assert "! 20.0 % of the documents were left out as too_short" in page
-    assert "duplicates 0 the same, 0 nearly; 1 cluster of near ones with 2 documents" in page
-    assert all(len(line) <= 100 for line in page.splitlines())
+    assert ("", "in 1 cluster of near ones", "2") in rows
+    assert all(len(line) <= 79 for line in page.splitlines())
     assert answer(capsys, run / "corpus", "summary") == page
+
+
+def test_the_numbers_of_the_summary_stand_in_columns(run: Path, capsys: pytest.CaptureFixture[str]):
+    write_dataset_report(run / "dataset")
+    lines = [
+        line for line in answer(capsys, run, "summary").splitlines() if line and not line.startswith("! ")
+    ]
+    tables = [line for line in lines if not line.startswith("  data.")]
+    assert {len(line) for line in tables} <= {34 + 14 * columns for columns in (1, 2, 3)}
 
 
 def test_why_tells_the_reasons_with_what_they_mean(run: Path, capsys: pytest.CaptureFixture[str]):
@@ -73,12 +91,40 @@ def test_why_tells_the_reasons_with_what_they_mean(run: Path, capsys: pytest.Cap
     assert "1 in the corpus" in page
     assert "this document is in the corpus" in answer(capsys, run, "why", "records.jsonl:3")
     page = answer(capsys, run, "why", HIDDEN_NAME)
-    assert page.startswith("books/.[U+202E]nedih\n  was left out before anything in it was read")
+    assert page.startswith("books/.[U+202E]nedih\n  7 B; was left out before anything in it was read")
     page = answer(capsys, run, "why", "iron-again.txt")
     assert (
         "2 documents are alike; books/iron.txt stands for all" in page
         and "0.910  books/iron-again.txt" in page
     )
+
+
+def test_why_lists_every_file_of_the_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    collector = DataCollector(tmp_path / "corpus")
+    for name, text in (("one", make_documents(1)[0]), ("two", "short")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(text)
+        collector.collect_from_directory(tmp_path / name)
+    first, second = answer(capsys, tmp_path / "corpus", "why", "a.txt").split("\n\n(2)/a.txt\n")
+    assert first.startswith("a.txt\n") and first.endswith("0 left out\n  of the same name: (2)/a.txt")
+    assert "1 too_short: fewer characters" in second and "of the same name: a.txt" in second
+
+
+def test_an_archive_tells_of_its_members_and_how_they_are_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "raw").mkdir()
+    with zipfile.ZipFile(tmp_path / "raw" / "letters.zip", "w") as archive:
+        archive.writestr("one/long.txt", make_documents(1)[0])
+        archive.writestr("one/it's.txt", "short")
+    DataCollector(tmp_path / "corpus").collect_from_directory(tmp_path / "raw")
+    page = answer(capsys, tmp_path / "corpus", "why", "letters.zip")
+    assert "In the corpus:\n  letters.zip!one/long.txt\n" in page
+    assert "Left out:\n  letters.zip!one/it's.txt  too_short" in page
+    assert page.endswith("Of one of them alone: why 'letters.zip!one/long.txt'\n")
+    page = answer(capsys, tmp_path / "corpus", "why", "long.txt")
+    assert page.startswith("letters.zip!one/long.txt\n") and "this document is in the corpus" in page
+    assert "Of one of them" not in page
 
 
 def test_trace_shows_the_sentence_where_it_stands(run: Path, capsys: pytest.CaptureFixture[str]):
@@ -183,12 +229,40 @@ def test_verify_finds_a_flipped_byte_that_nothing_else_would(
     dataset = tmp_path / "run" / "dataset"
     dataset.mkdir()
     write_manifest(dataset, {"status": "complete", "files": []})
-    assert "all as written" in answer(capsys, tmp_path / "run", "verify")
+    page = answer(capsys, tmp_path / "run", "verify")
+    assert re.search(
+        r"corpus: \d files, [\d.]+ kB, all as written\n.*dataset: 0 files, 0 B, all as written", page
+    )
     victim = corpus / "collected_texts.jsonl"
     data = bytearray(victim.read_bytes())
     data[10] ^= 1
     victim.write_bytes(data)
     with pytest.raises(
-        CorruptArtifactError, match=r"collected_texts.jsonl: its content changed .* makes it anew"
+        CorruptArtifactError, match=r"collected_texts.jsonl: its content changed .* makes corpus anew"
     ):
         answer(capsys, tmp_path / "run", "verify")
+
+
+@pytest.mark.parametrize("stage", ["dataset", "instructions"])
+def test_verify_names_a_damaged_shard_and_how_to_repair_it_and_repair_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+):
+    from pipeline.run import train_llm_from_scratch
+
+    write_inputs(tmp_path)
+    run = tmp_path / "run"
+    train_llm_from_scratch(settings(tmp_path), selection=Selection(until="dataset"))
+    train_llm_from_scratch(settings(tmp_path), selection=Selection(only="instructions"))
+    shard = run / stage / "train" / "data-00000.arrow"
+    written = shard.read_bytes()
+    shard.write_bytes(written[:-9] + bytes([written[-9] ^ 1]) + written[-8:])
+    with pytest.raises(
+        CorruptArtifactError,
+        match=rf"{stage}/train/data-00000\.arrow: its content .* verify --repair makes this",
+    ):
+        answer(capsys, run, "verify")
+    page = answer(capsys, run, "verify", "--repair")
+    assert page.startswith(f"{shard}: was damaged, made again\n{run / 'corpus'}: ")
+    assert f"{run / stage}: " in page and page.count("all as written") == 3
+    assert shard.read_bytes() == written
+    assert answer(capsys, run, "verify", "--repair") == answer(capsys, run, "verify")

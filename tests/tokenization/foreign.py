@@ -1,10 +1,12 @@
 """Small tokenizers of the kinds that are found elsewhere, made with the libraries that make those."""
 
 import base64
+import io
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import sentencepiece
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -115,6 +117,47 @@ FOREIGN: Mapping[str, Callable[[], tokenizers.Tokenizer]] = {
     "bert": bert_like,
     "words": words,
 }
+
+
+KEEPING = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+SENTENCEPIECE: Mapping[str, Mapping[str, Any]] = {
+    "llama2": {"model_type": "bpe", "vocab_size": 700, "byte_fallback": True, **KEEPING},
+    "bare": {
+        "model_type": "bpe",
+        "vocab_size": 700,
+        "byte_fallback": True,
+        "add_dummy_prefix": False,
+        **KEEPING,
+    },
+    "spaces": {"model_type": "bpe", "vocab_size": 400, "normalization_rule_name": "identity"},
+    "nfkc": {"model_type": "bpe", "vocab_size": 400, "normalization_rule_name": "nfkc"},
+    "t5": {"model_type": "unigram", "vocab_size": 300, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
+    "xglm": {"model_type": "unigram", "vocab_size": 300, "normalization_rule_name": "nfkc"},
+    "unigram": {"model_type": "unigram", "vocab_size": 600, "byte_fallback": True, **KEEPING},
+    "char": {"model_type": "char", "vocab_size": 300},
+    "word": {"model_type": "word", "vocab_size": 300},
+    "gemma": {
+        "model_type": "bpe",
+        "vocab_size": 700,
+        "byte_fallback": True,
+        "user_defined_symbols": ["<mask>", "the "],
+        **KEEPING,
+    },
+}
+"""Name of a kind of SentencePiece model to how it is trained; what is not said is SentencePiece's default."""
+
+
+def sentencepiece_model(kind: str, **changes: Any) -> bytes:
+    """A model of a kind, trained by SentencePiece itself."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus()),
+        model_writer=model,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **{**SENTENCEPIECE[kind], **changes},
+    )
+    return model.getvalue()
 
 
 def tiktoken_ranks() -> dict[bytes, int]:

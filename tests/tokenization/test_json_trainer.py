@@ -1,5 +1,7 @@
 import json
+import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +11,17 @@ from hypothesis import strategies as st
 
 from tests.tokenization.hostile_text import HAND_PICKED, corpus, texts
 from tests.tokenization.test_tokenizer_trainer import train
-from tokenization.byte_level import BYTE_CHARACTERS, SINGLE_DIGITS_PATTERN
-from tokenization.json_trainer import CONTINUES
+from tokenization.byte_level import (
+    BYTE_CHARACTERS,
+    GROUPED_DIGITS_PATTERN,
+    SINGLE_DIGITS_PATTERN,
+    from_characters,
+)
+from tokenization.json_parts import split_at
+from tokenization.json_trainer import CONTINUES, _count_words, train_wordpiece
 from tokenization.special_tokens import SPECIAL_TOKENS
 from tokenization.tokenizer import StreamDecoder, Tokenizer
+from tokenization.vocabulary_settings import VocabularySettings
 
 NUM_SPECIAL = len(SPECIAL_TOKENS)
 
@@ -44,6 +53,72 @@ def test_byte_bpe_learns_frequent_words_with_their_space(tokenizer_directory: Ca
     tokenizer = Tokenizer.from_file(tokenizer_directory("byte_bpe"))
     assert len(tokenizer.encode(" furnace")) == 1
     assert tokenizer.decode([tokenizer.vocab_size - 1]) != ""
+
+
+def settings(model_type: str, *, split_digits: bool = True) -> VocabularySettings:
+    return VocabularySettings(
+        model_type=model_type,
+        vocab_size=600,
+        character_coverage=1.0,
+        split_digits=split_digits,
+        split_by_unicode_script=True,
+        max_piece_length=32,
+        num_threads=2,
+    )
+
+
+@pytest.mark.parametrize("split_digits", [True, False])
+def test_what_is_counted_is_the_words_of_the_whole_text(split_digits: bool) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    chosen = settings("byte_bpe", split_digits=split_digits)
+    pattern = SINGLE_DIGITS_PATTERN if split_digits else GROUPED_DIGITS_PATTERN
+    library = tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated"),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    texts = [*corpus(num_texts=80), *HAND_PICKED]
+    expected = Counter(word for text in texts for word, _ in library.pre_tokenize_str(text))
+    sample = [text.encode() for text in texts]
+    assert _count_words(sample, [split_at(pattern)], chosen) == expected
+    assert sample == []  # handed over, to free its memory
+
+
+def test_byte_bpe_gives_the_ids_of_tiktoken_with_the_same_tokens(
+    tokenizer_directory: Callable[[str], Path],
+) -> None:
+    tiktoken = pytest.importorskip("tiktoken")
+    tokenizer = Tokenizer.from_file(tokenizer_directory("byte_bpe"))
+    texts = {piece.text: token for token, piece in enumerate(tokenizer.pieces) if token >= NUM_SPECIAL}
+    ranks = {from_characters(text): token for text, token in texts.items()}
+    theirs = tiktoken.Encoding(
+        "ours", pat_str=SINGLE_DIGITS_PATTERN, mergeable_ranks=ranks, special_tokens={}
+    )
+    for text in [*corpus(seed=5, num_texts=60), *HAND_PICKED]:
+        assert tokenizer.encode(text) == theirs.encode_ordinary(text), ascii(text)
+
+
+def test_pieces_of_wordpiece_are_learned_as_by_the_library() -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    draw = random.Random(0)
+    words = {
+        "".join(draw.choices("abcd", k=draw.randrange(1, 8))): draw.randrange(1, 900) for _ in range(400)
+    }
+    sample = [f"{word}\n" * count for word, count in words.items()]
+    library = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="<unk>"))
+    library.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    first = [*"abcd", *(f"##{letter}" for letter in "abcd")]
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=len(first) + 40, special_tokens=first, show_progress=False
+    )
+    library.train_from_iterator(sample, trainer)
+    vocab = library.get_vocab()
+    theirs = sorted(vocab, key=vocab.__getitem__)[len(first) :]
+    # The end of the line is a word of one character and adds no piece.
+    found = train_wordpiece([text.encode() for text in sample], settings("wordpiece"), "the corpus")
+    ours = [piece.text.replace(CONTINUES, "##") for piece in found.vocabulary.pieces]
+    assert ours[NUM_SPECIAL + 512 :][: len(theirs)] == theirs
 
 
 def test_digits_and_piece_lengths_follow_the_settings(tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ from tokenization.special_tokens import SMALLEST_VOCABULARY
 from tokenization.vocabulary_settings import VocabularySettings
 
 
-def settings(model_type: str, vocab_size: int, *, split_digits: bool = True) -> VocabularySettings:
+def settings(
+    model_type: str, vocab_size: int, *, split_digits: bool = True, split_by_unicode_script: bool = True
+) -> VocabularySettings:
     return VocabularySettings(
         model_type=model_type,
         vocab_size=vocab_size,
         character_coverage=0.9995,
         split_digits=split_digits,
+        split_by_unicode_script=split_by_unicode_script,
         max_piece_length=32,
         num_threads=2,
     )
@@ -47,12 +50,13 @@ TABS = ["\tif x:\n\t\treturn\tx\n\t\t\tdone"] * 30
 TEXTS = [text.rstrip("\r\n") for text in corpus(num_texts=80)] + TABS
 
 
+@pytest.mark.parametrize("split_by_unicode_script", [True, False])
 @pytest.mark.parametrize("split_digits", [True, False])
 @pytest.mark.parametrize(("kind", "size"), [("bpe", 900), ("bpe", 500), ("char", 400), ("word", 420)])
 def test_counted_words_give_the_pieces_of_the_whole_text(
-    kind: str, size: int, split_digits: bool, monkeypatch: pytest.MonkeyPatch
+    kind: str, size: int, split_digits: bool, split_by_unicode_script: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = settings(kind, size, split_digits=split_digits)
+    chosen = settings(kind, size, split_digits=split_digits, split_by_unicode_script=split_by_unicode_script)
     # A word model has no line end inside a word: it is trained on lines.
     sentences = [line for text in TEXTS for line in text.split("\n")] if kind == "word" else TEXTS
     expected = pieces_from_whole_text(sentences, chosen, monkeypatch)

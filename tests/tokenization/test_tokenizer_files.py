@@ -13,11 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sentencepiece
 
 import tokenization.tokenizer_files as files_module
 from core.errors import ConfigError, CorruptArtifactError, DataError, MismatchError
-from tests.tokenization.foreign import gpt2_like, tiktoken_file, tiktoken_ranks
+from tests.tokenization.foreign import gpt2_like, sentencepiece_model, tiktoken_file, tiktoken_ranks
 from tests.tokenization.kinds import HUGGING_FACE, SIZES
 from tokenization.tokenizer import Tokenizer, TokenizerSpec, holds_tokenizer
 
@@ -50,19 +49,20 @@ def test_the_content_decides_not_the_name(bpe_directory: Path, tmp_path: Path) -
     assert Tokenizer.from_file(tmp_path / "odd.txt", tiktoken_pattern="gpt2").model_type == "imported"
 
 
-def test_of_a_foreign_directory_the_file_that_can_be_used_is_taken(tmp_path: Path) -> None:
-    with (tmp_path / "tokenizer.model").open("wb") as file:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(["the iron is hot", "strike the iron"]),
-            model_writer=file,
-            vocab_size=30,
-            hard_vocab_limit=False,
-            minloglevel=2,
-        )
-    with pytest.raises(ConfigError, match=r"Name the tokenizer\.json of the same tokenizer"):
-        Tokenizer.from_file(tmp_path)
+def test_of_a_foreign_directory_with_both_the_tokenizer_json_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model("llama2"))
+    alone = Tokenizer.from_file(tmp_path)
     gpt2_like().save(str(tmp_path / "tokenizer.json"))
-    assert Tokenizer.from_file(tmp_path).model_type == "imported"
+    both = Tokenizer.from_file(tmp_path)
+    assert alone.model_type == both.model_type == "imported"
+    assert (
+        both.fingerprint == Tokenizer.from_file(tmp_path / "tokenizer.json").fingerprint != alone.fingerprint
+    )
+
+
+def test_a_directory_with_one_model_of_any_name_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes(sentencepiece_model("t5"))
+    assert holds_tokenizer(tmp_path) and Tokenizer.from_file(tmp_path).model_type == "imported"
 
 
 def test_the_twin_of_a_missing_model_is_not_taken_in_its_stead(bpe_directory: Path, tmp_path: Path) -> None:

@@ -243,7 +243,10 @@ def test_a_prefix_that_is_a_path_is_refused(tmp_path: Path, prefix: str) -> None
 
 def test_the_defaults_are_those_of_the_configuration() -> None:
     trainer, config = TokenizerTrainer(600), TokenizerConfig()
-    for name in ("model_type", "character_coverage", "split_digits", "max_piece_length", "training_bytes"):
+    for name in (
+        *("model_type", "character_coverage", "max_piece_length", "training_bytes"),
+        *("split_digits", "split_by_unicode_script"),
+    ):
         assert getattr(trainer, name) == getattr(config, name)
     assert trainer.shrink_to_fit == config.shrink_to_fit
 
@@ -255,6 +258,21 @@ def test_digits_and_piece_lengths_follow_the_settings(tmp_path: Path) -> None:
     assert not any(len(piece) > 1 and re.search("[0-9]", piece) for piece in split)
     assert any(re.fullmatch("[0-9]{2,}", piece) for piece in joined)
     assert max(map(len, split)) == 4 < max(map(len, joined))
+
+
+def test_pieces_mix_letters_with_others_where_the_settings_say_so(tmp_path: Path) -> None:
+    texts = ["print(x)\n    return self.value, 日本x"] * 50 + corpus()
+    apart = pieces_of(train(texts, tmp_path / "apart"))
+    mixed = train(texts, tmp_path / "mixed", split_by_unicode_script=False)
+    assert not any(re.search(r"[a-z][^\w\s]|[^\w\s\u2581][a-z]", piece) for piece in apart)
+    assert any(re.search(r"[a-z][(.]", piece) for piece in pieces_of(mixed))
+    tokenizers = pytest.importorskip("tokenizers")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "mixed" / "tokenizer.json"))
+    theirs.encode_special_tokens = True
+    for text in [*texts[50:], *corpus(seed=3)]:
+        ids = mixed.encode(text)
+        assert mixed.decode(ids) == text
+        assert theirs.encode(text, add_special_tokens=False).ids == ids, ascii(text)
 
 
 def test_names_of_special_tokens_in_the_corpus_leave_no_piece_behind(tmp_path: Path) -> None:

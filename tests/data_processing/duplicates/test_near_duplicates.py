@@ -49,10 +49,6 @@ def all_candidates(texts: Sequence[str]) -> list[np.ndarray]:
     return [np.ones((1, len(texts)), dtype=np.uint64)]
 
 
-def bands_of(texts: Sequence[str]) -> np.ndarray:
-    return np.stack([band_hashes(text) for text in texts], axis=1)
-
-
 def lengths_of(texts: Sequence[str]) -> np.ndarray:
     return np.array([len(text) for text in texts], dtype=np.int64)
 
@@ -66,7 +62,7 @@ def clusters_of(
     known: PairSimilarities | None = None,
 ) -> Clusters:
     return find_near_duplicates(
-        [bands_of(texts)] if bands is None else bands,
+        [band_hashes(texts)] if bands is None else bands,
         lengths_of(texts),
         provider(texts),
         min_similarity=min_similarity,
@@ -162,7 +158,7 @@ def test_edited_copies_are_found_and_strangers_are_not():
 
 def test_many_small_parts_and_rounds_give_the_clusters_of_one():
     texts, _ = corpus()
-    bands = bands_of(texts)
+    bands = band_hashes(texts)
     whole = clusters_of(texts, [bands])
     for memory_bytes in (len(texts) * 50, 20_000, 400_000):
         parts = clusters_of(texts, np.split(bands, [1, 2, 50], axis=1), memory_bytes=memory_bytes)
@@ -207,7 +203,7 @@ def test_similarity_at_the_threshold_is_enough():
 
 def test_documents_with_zeros_for_bands_take_no_part():
     texts = ["one two three four"] * 3
-    bands = bands_of(texts)
+    bands = band_hashes(texts)
     assert not bands.any()
     clusters = find_near_duplicates(
         [bands], lengths_of(texts), nothing, min_similarity=0.8, memory_bytes=PLENTY
@@ -236,7 +232,7 @@ class OneRowAtATime:
 
 def test_bands_may_come_from_files_or_be_made_when_they_are_asked_for(tmp_path: Path):
     texts, _ = corpus(20)
-    bands = bands_of(texts)
+    bands = band_hashes(texts)
     np.save(tmp_path / "bands.npy", bands[:, :10])
     shards = [np.load(tmp_path / "bands.npy", mmap_mode="r"), OneRowAtATime(bands[:, 10:])]
     assert clusters_of(texts, shards).root.tolist() == clusters_of(texts, [bands]).root.tolist()
@@ -246,7 +242,7 @@ def test_bands_may_come_from_files_or_be_made_when_they_are_asked_for(tmp_path: 
 def test_lengths_may_have_any_integer_type(dtype: type):
     texts, _ = corpus(10)
     texts = [text[:250] for text in texts]
-    bands = bands_of(texts)
+    bands = band_hashes(texts)
     roots = [
         find_near_duplicates(
             [bands], lengths_of(texts).astype(kind), provider(texts), min_similarity=0.5, memory_bytes=PLENTY
@@ -260,7 +256,7 @@ def test_ten_thousand_near_copies_take_less_than_two_seconds_and_few_comparisons
     generator = random.Random(3)
     text = make_text(generator, 30)
     texts = [edited(text, generator, 1) for _ in range(10_000)]
-    bands = bands_of(texts)
+    bands = band_hashes(texts)
     started = time.process_time()
     clusters = clusters_of(texts, [bands])
     assert time.process_time() - started < 2.0
@@ -282,7 +278,7 @@ def test_strangers_in_one_bucket_are_compared_a_fixed_number_of_times():
 
 def test_what_was_verified_need_not_be_read_again():
     texts, _ = corpus()
-    bands = bands_of(texts)
+    bands = band_hashes(texts)
     first = clusters_of(texts, [bands])
     again = find_near_duplicates(
         [bands], lengths_of(texts), nothing, min_similarity=0.8, memory_bytes=PLENTY, known=first.verified
@@ -331,7 +327,7 @@ def test_memory_stays_within_what_is_allowed():
     """Texts that are all in clusters, with sets of shingles of 10 MB, in 3 MB."""
     generator = random.Random(1)
     texts = [edited(make_text(random.Random(number // 2), 400), generator, 3) for number in range(400)]
-    bands, lengths = bands_of(texts), lengths_of(texts)
+    bands, lengths = band_hashes(texts), lengths_of(texts)
     give = provider(texts)
     tracemalloc.start()
     find_near_duplicates([bands], lengths, give, min_similarity=0.8, memory_bytes=3_000_000)

@@ -19,11 +19,13 @@ from data_processing.formats.readers import read_file
 from data_processing.sources.raw_files import RawFile
 
 
-def read_text(path: Path, text: str | bytes, *, text_field: str = "text") -> list[Document | Dropped]:
+def read_text(
+    path: Path, text: str | bytes, *, text_field: str = "text", **limits: int
+) -> list[Document | Dropped]:
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     reader = read_json if path.suffix == ".json" else read_json_lines
     raw = RawInput(io.BytesIO(data), path.name, path.suffix, len(data))
-    items = list(reader(raw, Reading(text_field)))
+    items = list(reader(raw, Reading(text_field, ReadingConfig.from_dict(limits))))
     assert sum(item.num_bytes or 0 for item in items) == len(data)
     return items
 
@@ -149,9 +151,13 @@ def test_a_line_that_is_too_long_is_passed_over_without_holding_it(
     assert items[1].num_bytes == 1013
 
 
-def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(json_readers, "MAX_JSON_BYTES", 10)
-    assert reasons(read_text(tmp_path / "a.json", '["0123456789"]')) == [("a.json", "too_large")]
+def test_a_json_file_that_is_too_large_is_not_read_and_says_what_to_do(tmp_path: Path):
+    [dropped] = read_text(tmp_path / "a.json", '["0123456789"]', max_json_bytes=13)
+    assert isinstance(dropped, Dropped) and dropped.reason == "too_large"
+    assert dropped.detail == (
+        "14 bytes of JSON, at most 13 are read at once; convert it to jsonl, or raise data.reading.max_json_bytes"
+    )
+    assert texts(read_text(tmp_path / "a.json", '["0123456789"]', max_json_bytes=14)) == ["0123456789"]
 
 
 def test_one_bad_line_in_twenty_is_counted_and_two_stop_the_run(tmp_path: Path):
@@ -276,11 +282,8 @@ def test_a_nul_in_one_line_costs_that_line(tmp_path: Path):
     assert reasons(items) == [("a.jsonl:2", "malformed_json")]
 
 
-def test_lines_of_json_in_a_json_file_are_read_however_many_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(json_readers, "MAX_JSON_BYTES", 100)
-    items = read_text(tmp_path / "a.json", '{"text": "a"}\n' * 50)
+def test_lines_of_json_in_a_json_file_are_read_however_many_there_are(tmp_path: Path):
+    items = read_text(tmp_path / "a.json", '{"text": "a"}\n' * 50, max_json_bytes=100)
     assert texts(items) == ["a"] * 50
 
 

@@ -127,6 +127,7 @@ def test_the_facts_hold_the_account_and_the_reports_as_they_are(places: dict[str
         "all_kept": 4,
         "partly_kept": 1,
         "nothing_kept": 1,
+        "unread": 2,
         "largest_losses": facts["files"]["largest_losses"],
     }
     assert [file["source"] for file in facts["files"]["largest_losses"]] == [PIPE_NAME, "records.jsonl"]

@@ -1,6 +1,7 @@
 """Why a file was left out or kept, samples of a reason, and what is to be forgotten."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def test_a_document_of_it_tells_of_itself(places: Places):
 
 def test_a_file_that_was_left_out_unread_is_known(places: Places):
     account = why(places, HIDDEN_NAME)
-    assert account.file is None
+    assert account.file is not None
+    assert (account.file["read"], account.file["dropped"]) == (False, {"hidden": 1})
     assert [dropped["reason"] for dropped in account.dropped] == ["hidden"]
 
 
@@ -172,6 +174,83 @@ def test_a_name_of_several_files_is_refused(places: Places):
     write_lines(places.corpus / "files.jsonl", [{**file, "source": f"{part}/a.txt"} for part in "pq"])
     with pytest.raises(DataError, match=r"a\.txt: 2 files are called so \(p/a\.txt, q/a\.txt\); name one"):
         why(places, "a.txt")
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Places:
+    """A corpus of two archives, one of which holds the other; one member holds two records."""
+    texts = make_documents(4)
+    inner, outer = tmp_path / "raw" / "inner.zip", tmp_path / "raw" / "more.zip"
+    inner.parent.mkdir()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("a/same.txt", texts[0])
+        archive.writestr("a/only.txt", texts[1])
+        archive.writestr("records.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts[2:]))
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.write(inner, "kept/nested.zip")
+        archive.writestr("b/same.txt", "short")
+        archive.writestr("b/notsame.txt", "short")
+    DataCollector(tmp_path / "zipped").collect_from_directory(inner.parent)
+    return find_places(tmp_path / "zipped")
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("inner.zip!a/only.txt", "inner.zip!a/only.txt"),
+        ("notsame.txt", "more.zip!b/notsame.txt"),
+        ("b/same.txt", "more.zip!b/same.txt"),
+        ("nested.zip", "more.zip!kept/nested.zip"),
+        ("more.zip!kept/nested.zip", "more.zip!kept/nested.zip"),
+        ("more.zip!kept/nested.zip!records.jsonl", "more.zip!kept/nested.zip!records.jsonl"),
+        ("/home/me/raw/more.zip!b/same.txt", "more.zip!b/same.txt"),
+        ("inner.zip", "inner.zip"),  # a file goes before members
+    ],
+)
+def test_a_member_of_an_archive_is_known_by_its_own_name(archives: Places, name: str, source: str):
+    account = why(archives, name)
+    assert account.source == source
+    assert account.file is not None and account.file["source"] == source.partition("!")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "same.txt",
+            r"several members of archives are called so; name one of them in full: ('\w+.zip![^']+same.txt',? ?){3}$",
+        ),
+        ("ame.txt", r"ame\.txt: no file of .* is called so"),
+        ("more.zip!gone.txt", r"more\.zip has no document !gone\.txt"),
+    ],
+)
+def test_a_member_that_is_not_alone_or_not_there_is_refused(archives: Places, name: str, message: str):
+    with pytest.raises(DataError, match=message):
+        why(archives, name)
+
+
+def test_an_archive_lists_its_members_and_other_files_do_not(archives: Places, places: Places):
+    account = why(archives, "inner.zip")
+    assert account.kept == [
+        *(
+            "inner.zip!a/same.txt",
+            "inner.zip!a/only.txt",
+            "inner.zip!records.jsonl:1",
+            "inner.zip!records.jsonl:2",
+        )
+    ]
+    assert why(archives, "inner.zip!records.jsonl").kept == []
+    assert why(places, "records.jsonl").kept == []
+
+
+def test_what_is_to_be_forgotten_is_a_document_or_a_file_and_nothing_between(archives: Places):
+    assert resolve_source(archives, "notsame.txt") == "more.zip!b/notsame.txt"
+    with pytest.raises(
+        DataError, match=r"more\.zip!kept/nested\.zip holds several documents; name them one by one"
+    ):
+        resolve_source(archives, "kept/nested.zip")
+    with pytest.raises(DataError, match=r"more\.zip has no document !kept/nested\.zip"):
+        resolve_source(archives, "more.zip!kept/nested.zip")
 
 
 def test_a_corpus_without_lists_beside_it_is_refused(places: Places):
@@ -283,6 +362,22 @@ def test_a_document_that_came_from_no_file_is_known_by_its_own_name(tmp_path: Pa
     assert why(places, "text[2]").dropped[0]["reason"] == "too_short"
     with pytest.raises(DataError, match=r"text has no document \[3\]"):
         why(places, "text[3]")
+
+
+def test_files_of_one_name_from_two_directories_name_each_other(tmp_path: Path):
+    collector = DataCollector(tmp_path / "corpus")
+    for number, text in enumerate([*make_documents(1), "short"]):
+        (tmp_path / f"raw{number}" / "letters").mkdir(parents=True)
+        (tmp_path / f"raw{number}" / "letters" / "1998.txt").write_text(text)
+        (tmp_path / f"raw{number}" / f"{number}.txt").write_text("short")
+        collector.collect_from_directory(tmp_path / f"raw{number}")
+    places = find_places(tmp_path / "corpus")
+    first, second = (why(places, name) for name in ("letters/1998.txt", "(2)/letters/1998.txt"))
+    assert (first.namesakes, second.namesakes) == (["(2)/letters/1998.txt"], ["letters/1998.txt"])
+    assert (first.dropped, [one["reason"] for one in second.dropped]) == ([], ["too_short"])
+    assert why(places, "0.txt").namesakes == []
+    with pytest.raises(DataError, match=r"1998\.txt: 2 files are called so"):
+        why(places, "1998.txt")
 
 
 def test_copies_that_would_take_the_place_of_what_is_forgotten_are_named(tmp_path: Path):

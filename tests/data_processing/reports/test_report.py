@@ -73,6 +73,8 @@ def test_an_account_that_does_not_add_up_is_a_bug():
     ("spoil", "message"),
     [
         (lambda ledger: ledger.groups.pop("."), "groups do not add up"),
+        (lambda ledger: ledger.groups["."].dropped.clear(), r"group \. does not add up: .*'documents_in': 7"),
+        (lambda ledger: ledger.groups["."].bytes_dropped.clear(), r"group \. does not add up"),
         (lambda ledger: ledger.languages.clear(), "languages do not add up"),
         (lambda ledger: ledger.lengths.clear(), "lengths do not add up"),
     ],
@@ -273,4 +275,8 @@ def test_the_parts_of_an_account_are_the_sums_over_its_records(records: list[Kep
     for name, group in ledger.groups.items():
         mine = [record for record in kept if group_of(record.source) == name]
         assert (group.kept, group.bytes_kept) == (len(mine), sum(record.bytes_kept for record in mine))
+        assert group.bytes_removed == sum(record.bytes_read - record.bytes_kept for record in mine)
+        out = [record for record in dropped if group_of(record.source) == name]
+        assert group.bytes_dropped.total() == sum(record.num_bytes for record in out)
+        assert group.bytes_in == sum(record.bytes_in for record in mine) + group.bytes_dropped.total()
     ledger.check()

@@ -211,7 +211,7 @@ def test_a_file_that_is_cut_off_under_open_rows_is_an_error_and_not_the_end_of_t
 def test_a_missing_shard_is_named(split):
     (split / "data-00002.arrow").unlink()
     with pytest.raises(
-        CorruptArtifactError, match=r"data-00002\.arrow: the shard is missing; .*build it again"
+        CorruptArtifactError, match=r"data-00002\.arrow: the shard is missing; .*verify --repair`"
     ):
         TokenRows(split)
 
@@ -243,6 +243,35 @@ def test_a_shard_of_the_right_size_that_is_no_arrow_stream_is_named(split):
     path.write_bytes(b"\0" * path.stat().st_size)
     with pytest.raises(CorruptArtifactError, match=r"data-00001\.arrow: "):
         TokenRows(split)
+
+
+@pytest.mark.parametrize("num_lost", [8, 64, 256])
+def test_a_shard_whose_last_pages_were_lost_is_refused_at_open(split, num_lost):
+    path = split / "data-00001.arrow"
+    data = path.read_bytes()
+    path.write_bytes(data[:-num_lost] + bytes(num_lost))
+    with pytest.raises(CorruptArtifactError, match=r"data-00001\.arrow: does not end as an Arrow stream"):
+        TokenRows(split)
+
+
+def test_no_flipped_bit_makes_opening_fail_in_another_way_or_reading_leave_the_file(split):
+    path = split / "data-00001.arrow"
+    good = path.read_bytes()
+    num_refused = 0
+    for place in range(len(good)):
+        data = bytearray(good)
+        data[place] ^= 1
+        path.write_bytes(data)
+        try:
+            rows = TokenRows(split)
+        except CorruptArtifactError as error:
+            assert "data-00001.arrow: " in str(error) and "verify --repair" in str(error)
+            num_refused += 1
+        else:
+            for index in range(len(rows)):
+                rows.tokens(index).sum()
+    # What describes the columns; the rest are values, and only `verify` reads those.
+    assert num_refused > len(good) // 4
 
 
 def test_a_shard_with_other_columns_is_named_with_what_was_expected(split):

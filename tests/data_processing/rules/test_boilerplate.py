@@ -2,6 +2,7 @@
 
 import ast
 import random
+import sysconfig
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_processing.rules.boilerplate import (
+    LINE_SEED,
     TEXT_BYTES,
     line_hashes,
     paragraph_hashes,
@@ -20,6 +23,7 @@ from data_processing.rules.boilerplate import (
     remove_paragraphs,
     strip_wrapper,
 )
+from data_processing.rules.leading_comments import leading_comments
 from data_processing.text_cleaner import TextCleaner
 from tests.small_texts import WORDS, make_text
 
@@ -210,6 +214,82 @@ def test_ruled_and_blank_lines_do_not_divide_a_run():
     assert stripped(texts) == [f"{body}\n\n=====\n\n=====\n\nMore of {body}" for body in make_bodies(10)]
 
 
+def make_phrases(number: int, *, words: tuple[int, int]) -> list[str]:
+    generator = random.Random(number)
+    return [
+        " ".join(generator.choices(WORDS, k=generator.randint(*words))).capitalize() + "."
+        for _ in range(number)
+    ]
+
+
+def share_lost(texts: Sequence[str]) -> float:
+    return 1 - sum(map(len, stripped(texts))) / sum(map(len, texts))
+
+
+@pytest.mark.parametrize("frequencies", ["even", "like those of words"])
+@pytest.mark.parametrize("own", [0, 20], ids=["stock alone", "with speeches of their own"])
+def test_plays_from_a_common_stock_of_short_speeches_keep_them(own: int, frequencies: str):
+    stock = make_phrases(200, words=(1, 5))
+    weights = [1.0 if frequencies == "even" else 1 / place for place in range(1, 201)]
+    generator = random.Random(3)
+    plays = []
+    for _ in range(40):
+        scenes = [generator.choices(stock, weights, k=generator.randint(3, 12)) for _ in range(max(own, 9))]
+        speeches = [make_text(generator, 3) for _ in range(own)] or [stock[0]] * len(scenes)
+        play = [line for scene, speech in zip(scenes, speeches, strict=True) for line in (*scene, speech)]
+        plays.append("\n".join(play))
+    assert share_lost(plays) <= 0.02
+
+
+def test_recipes_keep_their_steps_and_songs_their_refrains():
+    generator = random.Random(4)
+    steps = make_phrases(200, words=(3, 10))
+    recipes = [
+        "\n".join([make_text(generator, 4), "", *generator.choices(steps, k=12), "", make_text(generator, 4)])
+        for _ in range(300)
+    ]
+    assert share_lost(recipes) <= 0.02
+    hooks = make_phrases(60, words=(2, 5))
+    songs = []
+    for _ in range(100):
+        refrain = generator.sample(hooks, 6)
+        verses = [make_text(generator, 6).replace(". ", ".\n") for _ in range(4)]
+        songs.append("\n\n".join("\n".join([verse, "", *refrain]) for verse in verses))
+    assert share_lost(songs) <= 0.02
+
+
+def test_a_refrain_that_recurs_in_its_order_says_the_same_again_and_stays():
+    refrain = ["La la la", "La la la la", "La la la", "La la la la", "Ay, ay", "La la la"]
+    songs = ["\n".join([body, "", *refrain, "", "More of " + body]) for body in make_bodies(20)]
+    assert stripped(songs) == songs
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["inside the text", "around the text"])
+def test_blocks_with_one_line_of_each_page_go_but_for_that_line(inside: bool):
+    above = [*NAVIGATION_ABOVE, "Breaking news"]
+    banner = [
+        "We value your privacy",
+        "This site uses cookies to remember you.",
+        "Accept all or reject all of them",
+    ]
+    pages, expected = [], []
+    for index, body in enumerate(make_bodies(30)):
+        own = f"You are reader number {index}"
+        front = [body, ""] if inside else []
+        pages.append("\n".join([*front, *above, own, *banner, *NAVIGATION_BELOW, "", "More of " + body]))
+        expected.append("\n".join([*front, own, "", "More of " + body]))
+    assert stripped(pages) == expected
+
+
+def test_the_lines_of_a_menu_are_kept_where_they_stand_in_another_order():
+    generator = random.Random(6)
+    menu = [*NAVIGATION_ABOVE, *NAVIGATION_BELOW]
+    pages = ["\n".join([body, "", *menu, "", "More of " + body]) for body in make_bodies(20)]
+    other = "\n".join([make_bodies(21)[20], "", *generator.sample(menu, len(menu)), "", make_bodies(22)[21]])
+    assert remove_lines(pages[0], recurring(pages), code=False) != pages[0]
+    assert remove_lines(other, recurring(pages), code=False) == other
+
+
 def test_nothing_recurs_until_the_number_of_documents_is_reached():
     texts = ["\n".join([*NAVIGATION_ABOVE, body]) for body in make_bodies(9)]
     assert recurring(texts) == frozenset()
@@ -257,12 +337,33 @@ def test_removing_lines_of_prose_again_changes_nothing_and_only_whole_lines_go(
     }
 
 
-def test_hashes_are_sorted_unique_and_those_of_the_lines_that_removal_looks_up():
-    text = "one line here\n\none line here  \n\tanother line\n"
+@given(rows=prose, passage=prose)
+def test_only_lines_of_passages_that_recur_go(rows: list[str], passage: list[str]):
+    once = remove_lines(
+        "\n".join(rows), frozenset(line_hashes("\n".join(passage), code=False).tolist()), code=False
+    )
+    rest = iter(rows)
+    assert all(row == "" or row in rest for row in once.split("\n"))  # a subsequence
+    known = {"", "-----", *(row.strip() for row in passage)}
+    assert [row for row in once.split("\n") if row.strip() not in known] == [
+        row for row in rows if row.strip() not in known
+    ]
+    assert once.split("\n").count("12") == rows.count("12")
+
+
+def test_hashes_are_sorted_unique_and_those_of_each_line_with_those_behind_it():
+    menu, sentence, rule = ["Home", "News", "Mail", "Help", "Imprint"], "A sentence of 25 letters.", "=" * 100
+    text = "\n".join(["\tHome  ", "", *menu[1:], *[sentence] * 4, rule, "end", rule])
+    passages = [
+        *("HomeNewsMailHelpImprint", f"NewsMailHelpImprint{sentence}", f"MailHelpImprint{sentence * 2}"),
+        *(f"HelpImprint{sentence * 3}", f"Imprint{sentence * 4}", sentence * 3),  # the last one twice
+        *(f"{sentence * 2}{rule}", f"{sentence}{rule}end", rule, f"end{rule}"),
+    ]
     hashes = line_hashes(text, code=False)
     assert hashes.dtype == np.uint64
-    assert hashes.tolist() == sorted({*line_hashes("one line here", code=False).tolist(),
-                                      *line_hashes("another line", code=False).tolist()})  # fmt: skip
+    assert hashes.tolist() == sorted(
+        xxhash.xxh3_64_intdigest(passage.encode(), LINE_SEED) for passage in passages
+    )
     assert line_hashes("", code=False).shape == (0,)
     assert len(line_hashes("\ud800 alone", code=False)) == 1
 
@@ -292,6 +393,33 @@ def test_of_code_files_the_licence_header_goes_and_every_line_of_code_stays():
     assert stripped(files, code=True) == [f"#!/usr/bin/env python\n\n{body}" for body in bodies]
     for before, after in zip(files, stripped(files, code=True), strict=True):
         assert ast.dump(ast.parse(before)) == ast.dump(ast.parse(after))
+
+
+def test_of_a_licence_header_with_a_line_of_each_file_that_line_stays():
+    above = ["This file is part of the Bloom & Slag distribution.", "It was made in the ironworks at Slagheim.",
+             "Its makers are named in the file AUTHORS."]  # fmt: skip
+    files, expected = [], []
+    for index, body in enumerate(make_functions(20)):
+        own = f"# Copyright {2000 + index} by worker number {index}"
+        header = [*("# " + line for line in above), own, *("# " + line for line in APACHE if line)]
+        files.append("\n".join([*header, "", body]))
+        expected.append(f"{own}\n\n{body}")
+    assert stripped(files, code=True) == expected
+
+
+def test_source_files_of_the_standard_library_lose_comments_in_front_of_them_alone():
+    paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    header = "\n".join(["# " + line for line in APACHE if line])
+    files = [header + "\n\n" + path.read_text(encoding="utf-8", errors="replace") for path in paths]
+    assert len(files) > 100
+    lost = 0
+    for before, after in zip(files, stripped(files, code=True), strict=True):
+        rows = before.encode().split(b"\n")
+        comments = leading_comments(rows)
+        code = b"\n".join(rows[comments[-1].end :]).decode()
+        assert after.strip("\n").endswith(code.strip("\n"))
+        lost += header not in after
+    assert lost >= 0.9 * len(files)
 
 
 def test_a_licence_is_the_same_under_the_marks_of_another_language():
@@ -378,6 +506,21 @@ def test_removing_lines_of_code_again_changes_nothing_and_no_code_goes(rows: lis
     assert remove_lines(once, hashes, code=True) == once
     for kept in ("x = 1", "#!/bin/sh", "<?php", "# coding: utf-8"):
         assert once.split("\n").count(kept) == rows.count(kept)
+
+
+@given(
+    rows=st.lists(st.sampled_from(CODE_ROWS), max_size=20),
+    passage=st.lists(st.sampled_from(CODE_ROWS), max_size=20),
+)
+def test_no_code_goes_with_passages_that_recur(rows: list[str], passage: list[str]):
+    hashes = frozenset(line_hashes("\n".join(passage), code=True).tolist())
+    once = remove_lines("\n".join(rows), hashes, code=True)
+    rest = iter(rows)
+    assert all(row in rest for row in once.split("\n") if row)  # a subsequence
+    comments = leading_comments([row.encode() for row in rows])
+    code = rows[comments[-1].end if comments else 0 :]
+    assert once.strip("\n").endswith("\n".join(code).strip("\n"))
+    assert once.split("\n").count("# coding: utf-8") == rows.count("# coding: utf-8")
 
 
 # ---- paragraphs ----

@@ -10,7 +10,8 @@ from core.data_config import LanguageConfig
 from core.errors import ConfigError
 from data_processing.document import Outcome
 from data_processing.rules import language as module
-from data_processing.rules.language import LANGUAGES, language_step, tell_language
+from data_processing.rules.language import LANGUAGES, language_step, tell_languages
+from data_processing.rules.language_model import language_model
 
 SENTENCES = {
     "ar": "فتحت النافذة واستمعت إلى صوت المطر وهو يسقط على الحديقة.",
@@ -44,7 +45,12 @@ def judge(
 ) -> tuple[Outcome, dict[str, Any]]:
     """The outcome, and the metadata afterwards."""
     metadata = {} if metadata is None else metadata
-    return language_step(LanguageConfig.from_dict(settings))(text, metadata), metadata
+    (outcome,) = language_step(LanguageConfig.from_dict(settings))([text], [metadata])
+    return outcome, metadata
+
+
+def tell_language(text: str) -> tuple[str | None, float]:
+    return tell_languages([text])[0]
 
 
 @pytest.mark.parametrize("language", SENTENCES)
@@ -104,6 +110,22 @@ def test_code_passes_through_untouched():
     assert judge(SENTENCES["de"], {"code": True}, keep=["en"]) == (Outcome(SENTENCES["de"]), {"code": True})
 
 
+def test_what_stands_beside_a_text_changes_nothing():
+    long = [SENTENCES["en"] * 40 + SENTENCES["fr"] * 30, SENTENCES["de"] + "\n1 2 3" * 400]
+    texts = ["", *SENTENCES.values(), "3.14 " * 90, *long, "Bonjour the Garten della finestra"]
+    assert tell_languages(texts) == [tell_language(text) for text in texts]
+    assert tell_languages([]) == []
+
+
+def test_each_outcome_is_that_of_its_own_text():
+    texts = [SENTENCES["de"], SENTENCES["ru"], SENTENCES["en"], "3.14 " * 20]
+    metadata: list[dict[str, Any]] = [{}, {"code": True}, {}, {}]
+    outcomes = language_step(LanguageConfig(keep=("en",)))(texts, metadata)
+    assert [outcome.text for outcome in outcomes] == texts
+    assert [outcome.reason for outcome in outcomes] == ["language", None, None, "language"]
+    assert metadata == [{"language": "de"}, {"code": True}, {"language": "en"}, {}]
+
+
 def test_nothing_is_told_when_nobody_asks():
     assert judge(SENTENCES["de"], detect=False) == (Outcome(SENTENCES["de"]), {})
     assert judge(SENTENCES["de"], detect=False, keep=["en"])[0].reason == "language"
@@ -112,9 +134,8 @@ def test_nothing_is_told_when_nobody_asks():
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("english", "'english' is no language that can be told; expected ISO 639-1 codes"),
+        ("klingon", "'klingon' is no language that can be told; expected ISO 639-1 codes such as en, or und"),
         ("eng", r"'eng' is no language .* did you mean 'en'\?"),
-        ("EN", "'EN' is no language"),
     ],
 )
 def test_a_language_that_cannot_be_told_is_refused(code: str, message: str):
@@ -123,7 +144,7 @@ def test_a_language_that_cannot_be_told_is_refused(code: str, message: str):
 
 
 def test_the_languages_are_those_of_the_model():
-    codes = module._identifier().labels
+    codes = language_model().classes
     short = {module._MEMBERS.get(code, code) for code in codes if len(code) == 2 or code in module._MEMBERS}
     assert short == LANGUAGES
 

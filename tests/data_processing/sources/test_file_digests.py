@@ -72,6 +72,21 @@ def test_a_file_that_was_written_a_moment_ago_is_read_again(
 
 
 @pytest.mark.usefixtures("at_rest")
+@pytest.mark.parametrize("rows_at_once", [1, 3, 100])
+def test_every_digest_is_remembered_however_many_are_written_at_once(
+    tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr(file_digests, "LEARNED_ROWS", rows_at_once)
+    files = [tmp_path / f"{number}.txt" for number in range(10)]
+    for file in files:
+        file.write_text(file.name)
+    for _ in range(2):
+        with FileDigests(tmp_path / "digests.sqlite") as digests:
+            assert [digests.sha256(file) for file in files] == [sha256_file(file) for file in files]
+    assert reads == files
+
+
+@pytest.mark.usefixtures("at_rest")
 def test_a_damaged_database_costs_only_time(old_file: Path, tmp_path: Path) -> None:
     database = tmp_path / "digests.sqlite"
     database.write_bytes(b"not a database" * 100)

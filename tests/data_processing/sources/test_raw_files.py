@@ -1,5 +1,6 @@
 """Finding raw files, and noticing that they changed."""
 
+import doctest
 import os
 import socket
 import stat
@@ -17,6 +18,8 @@ from data_processing.sources.raw_files import (
     find_files,
     fingerprint_changes,
     named_files,
+    numbered_name,
+    shared_name,
     source_fingerprint,
     source_name,
 )
@@ -242,3 +245,14 @@ def test_a_file_that_cannot_be_read_is_part_of_the_fingerprint(
 
     monkeypatch.setattr(file_digests, "sha256_file", refuse)
     assert fingerprint_changes(readable, source_fingerprint(tmp_path))["changed"] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "letters/1998.txt", "/home/me/a.txt", "a(2)/b.txt"])
+def test_a_number_in_front_is_told_from_the_name_behind_it(name: str):
+    numbered = {numbered_name(name, number) for number in range(2, 12)}
+    assert len(numbered) == 10 and name not in numbered
+    assert {shared_name(one) for one in (name, *numbered)} == {name.lstrip("/")}
+
+
+def test_the_examples_are_right():
+    assert doctest.testmod(raw_files).failed == 0

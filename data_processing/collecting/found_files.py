@@ -1,0 +1,114 @@
+"""What a source gives before anything is read: files under names of their own, in ranges, and what is left out unread.
+
+Opens files for their digests and line ends alone, and knows no format but that lines can be divided.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+from core.data_config import ReadingConfig
+from data_processing.document import Document, Dropped
+from data_processing.formats.readers import refuse_if_strict
+from data_processing.formats.text_lines import split_points
+from data_processing.reports.report import Ledger
+from data_processing.sources.file_digests import FileDigests
+from data_processing.sources.raw_files import RawFile, SkippedDirectory, numbered_name
+from data_processing.sources.remote_files import RemoteFile
+
+Found = RawFile | RemoteFile | Dropped | SkippedDirectory
+
+
+def distinct_names(found: Iterable[Found], taken: set[str]) -> Iterator[Found]:
+    """What was found, each file under a name that is not in `taken`, to which it is added.
+
+    Files of two directories may be called the same, and one file may be named twice. All that is said of a file later,
+    and what is to be forgotten of it, goes by its name.
+    """
+    for thing in found:
+        if not isinstance(thing, SkippedDirectory):
+            name, number = thing.source, 1
+            while name in taken:
+                number += 1
+                name = numbered_name(thing.source, number)
+            taken.add(name)
+            if number > 1:
+                thing = dataclasses.replace(thing, source=name)
+        yield thing
+
+
+class FoundThings:
+    """What was found beside files to read: what is left out unread, and directories that were not entered."""
+
+    def __init__(self, dropped: Iterable[Dropped] = (), directories: Iterable[SkippedDirectory] = ()) -> None:
+        self.dropped = list(dropped)
+        self.directories = list(directories)
+
+    def files_of(
+        self, found: Iterable[Found], forgotten: frozenset[str], limits: ReadingConfig
+    ) -> Iterator[RawFile | RemoteFile]:
+        """The files among `found`; the rest is kept here."""
+        for thing in found:
+            if isinstance(thing, Dropped):
+                refuse_if_strict(thing, limits)
+                self.dropped.append(thing)
+            elif isinstance(thing, SkippedDirectory):
+                self.directories.append(thing)
+            elif thing.source in forgotten:
+                self.dropped.append(
+                    Dropped(thing.source, "forgotten", num_bytes=thing.num_bytes, format=thing.format)
+                )
+            else:
+                yield thing
+
+    def without_directories(
+        self, items: Iterable[Document | Dropped | SkippedDirectory]
+    ) -> Iterator[Document | Dropped]:
+        """The documents and drops among `items`; directories are kept here."""
+        for item in items:
+            if isinstance(item, SkippedDirectory):
+                self.directories.append(item)
+            else:
+                yield item
+
+    def followed_by(self, other: "FoundThings") -> "FoundThings":
+        """Both."""
+        return FoundThings([*self.dropped, *other.dropped], [*self.directories, *other.directories])
+
+    def ledger(self) -> Ledger:
+        """An account that begins with all of it."""
+        ledger = Ledger()
+        for dropped in self.dropped:
+            ledger.drop(dropped)
+        for directory in self.directories:
+            ledger.skip_directory(directory.source, directory.reason)
+        return ledger
+
+
+def looked_at(file: RawFile | RemoteFile, digests: FileDigests) -> tuple[RawFile | RemoteFile, str]:
+    """The file with its state, and a digest of its content in that state."""
+    if isinstance(file, RemoteFile):
+        return file, file.version
+    try:
+        digest, state = digests.look(file.path)
+    except OSError:
+        return file, "unreadable"  # the reader will say why
+    return dataclasses.replace(file, num_bytes=state.num_bytes, state=state), digest
+
+
+RANGE_BYTES = 32 << 20
+"""Larger files of records are read in ranges of about this size, so that one file keeps all workers busy. Arbitrary."""
+
+
+def ranges_of(file: RawFile | RemoteFile) -> list[RawFile | RemoteFile]:
+    """The file, or the ranges of it that can be read apart."""
+    lines = (file.read_as or file.format) in (".jsonl", ".ndjson")
+    if not isinstance(file, RawFile) or not lines or file.num_bytes < 2 * RANGE_BYTES:
+        return [file]
+    try:
+        points = split_points(file.path, RANGE_BYTES)
+    except OSError:
+        return [file]  # the reader will say why
+    return [
+        dataclasses.replace(file, num_bytes=end - begin, begin=begin, end=end, first_line=line)
+        for begin, end, line in points
+    ]
