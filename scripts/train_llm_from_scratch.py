@@ -61,6 +61,11 @@ def parser() -> Parser:
     add("--skip-data-collection", action="store_true", help="take the collected corpus as it is")
     add("--skip-tokenizer", action="store_true", help="take the tokenizer as it is")
     add("--skip-pretraining", action="store_true", help="take the pretrained model as it is")
+    add(
+        "--allow-data-change",
+        action="store_true",
+        help="go on training with other rows than a run began with, and record it; the tokenizer has to be the same",
+    )
     add("--plan", action="store_true", help="say what would be done and what it needs, and do nothing")
     add("--until", metavar="STAGE", help="stop after this stage")
     add("--only", metavar="STAGE", help="run this stage alone, on what is there")
@@ -87,6 +92,9 @@ def main(arguments: list[str]) -> int:
     overrides = set_value(overrides, "instruction.data", flags.instruction_data)
     overrides = set_value(overrides, "data.raw_dir", flags.data)
     overrides = set_value(overrides, "data.corpus", "directory" if flags.data else None)
+    if flags.allow_data_change:
+        overrides = set_value(overrides, "training.allow_data_change", True)
+        overrides = set_value(overrides, "instruction.allow_data_change", True)
     if flags.plan and flags.dry_run:
         raise UsageError("--plan and --dry-run exclude each other; keep one")
 

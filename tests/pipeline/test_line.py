@@ -120,6 +120,28 @@ def test_a_changed_raw_file_is_named_in_the_plan(trained: tuple[Path, TrainedLin
     assert plan_line(config)[1][0].action == "reuse"
 
 
+def test_a_training_goes_on_with_more_data_where_that_is_allowed(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    only_pretraining = Selection(until="pretrain")
+    config = PipelineConfig.from_dict(settings(tmp_path))
+    before = train_llm_from_scratch(config, selection=only_pretraining)
+    (tmp_path / "raw" / "extra.txt").write_text(
+        "One more document about slow fires and the making of iron.\n" * 3
+    )
+    same_tokenizer = Selection(until="pretrain", skip=frozenset({"tokenizer"}))
+    with pytest.raises(StaleArtifactError, match="pretrain .* would have to be redone: dataset is made anew"):
+        train_llm_from_scratch(config, selection=same_tokenizer)
+    allowed = PipelineConfig.from_dict(merge(settings(tmp_path), {"training": {"allow_data_change": True}}))
+    actions = {d.stage: d.action for d in plan_line(allowed, None, same_tokenizer)[1]}
+    assert (actions["dataset"], actions["pretrain"]) == ("redo", "continue")
+    after = train_llm_from_scratch(allowed, selection=same_tokenizer)
+    assert after.artifacts["dataset"].fingerprint != before.artifacts["dataset"].fingerprint
+    assert after.artifacts["pretrain"].fingerprint == before.artifacts["pretrain"].fingerprint
+    events = (after.artifacts["pretrain"].directory / "events.jsonl").read_text().splitlines()
+    assert [(json.loads(line)["step"], json.loads(line)["kind"]) for line in events] == [(30, "data_changed")]
+    assert {d.action for d in plan_line(config, None, same_tokenizer)[1][:5]} <= {"reuse", "taken as it is"}
+
+
 def test_runtime_settings_make_nothing_stale(trained: tuple[Path, TrainedLine]) -> None:
     root, _ = trained
     changes = {"training": {"save_steps": 7, "device": "cpu", "logging_steps": 3}, "data": {"num_workers": 1}}
