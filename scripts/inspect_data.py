@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
 
 from core.errors import CorruptArtifactError, UsageError
 from core.logs import log_to_console
@@ -28,18 +27,7 @@ from data_processing.reports.inspect_pages import (
     trace_page,
 )
 from data_processing.reports.trace_sentence import trace
-from pipeline.command import run_command
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports mistakes like every other error of the project; also the parser of each command."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing."""
-        raise UsageError(f"{message} (see --help)")
+from pipeline.command import Parser, run_command
 
 
 def parser() -> Parser:

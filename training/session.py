@@ -50,6 +50,7 @@ from training.schedules import Horizon
 from training.status_line import ShowProgress
 from training.time_budget import KeepTimeBudget
 from training.trainer import Hook, Progress, Trainer
+from training.training_report import write_training_report
 from training.utilization import utilization_of
 from training.weight_watch import WatchWeights
 
@@ -264,6 +265,7 @@ def _run(
     final = output_dir / "final"
     if not _is_current(final, trainer.progress.step):
         save_checkpoint(final, trainer.model, tokenizer, facts=facts(trainer))
+    write_training_report(output_dir)
     best = output_dir / "best"
     return TrainingResult(
         final_directory=final,
