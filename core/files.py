@@ -209,6 +209,23 @@ def lock(path: Path, *, held: Path) -> Iterator[None]:
         yield
 
 
+def lock_holder(path: Path) -> str | None:
+    """Who holds the lock file `path`, as it names itself; None where nobody does.
+
+    To find out, it is held for some microseconds together with whoever else only asks.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+    """
+    with path.open(encoding="utf-8") as file:
+        try:
+            _lock(file, shared=True)
+        except OSError:
+            file.seek(0)
+            return file.read().strip() or "another process"
+    return None
+
+
 @contextlib.contextmanager
 def explain_disk_errors(path: Path) -> Iterator[None]:
     """Turn an operating system error of the block into one line that says what to do about the disk."""
@@ -253,7 +270,7 @@ def _host_name() -> str:
     return platform.node()
 
 
-def _lock(file: IO[str]) -> None:
+def _lock(file: IO[str], *, shared: bool = False) -> None:
     if os.name == "nt":
         import msvcrt
 
@@ -263,4 +280,4 @@ def _lock(file: IO[str]) -> None:
     else:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

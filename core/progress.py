@@ -25,11 +25,12 @@ def progress(
     description: str,
     unit: str = "it",
     initial: float = 0,
+    bar_format: str | None = None,
 ) -> "tqdm[T]":
     """A bar around `iterable`, or one that is moved by `.update(n)`; also a context manager.
 
     On a terminal it is redrawn ten times a second; into a file or pipe it writes a line every ten seconds and one at
-    the end.
+    the end. `bar_format` is tqdm's, and has its " [" after what says how far it is.
     """
     terminal = sys.stderr.isatty()
     scaled: dict[str, Any] = {"unit_scale": True, "unit_divisor": 1000} if unit in ("B", "tokens") else {}
@@ -39,6 +40,7 @@ def progress(
         desc=description,
         unit=unit,
         initial=initial,
+        bar_format=bar_format,
         delay=SILENT_SECONDS,
         mininterval=0.1 if terminal else LINE_SECONDS,
         dynamic_ncols=terminal,
@@ -46,6 +48,18 @@ def progress(
         file=None if terminal else _Lines(),
         **scaled,
     )
+
+
+def short_number(value: float) -> str:
+    """A speed in at most four characters.
+
+    >>> short_number(87.4), short_number(5_812), short_number(10_243), short_number(1_243_000)
+    ('87', '5.8k', '10k', '1.2M')
+    """
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.1f}{unit}" if value < 9.95 * factor else f"{value / factor:.0f}{unit}"
+    return f"{value:.0f}"
 
 
 class _Lines:

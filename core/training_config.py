@@ -317,6 +317,13 @@ class OptimizationConfig(Config):
         description="Most batches an evaluation reads (a number of batches); null = all.",
         json_schema_extra=RUNTIME,
     )
+    num_samples: int = Field(
+        2,
+        ge=0,
+        le=1000,
+        description="Number of held-out prompts that the model continues at each evaluation, into samples.jsonl.",
+        json_schema_extra=RUNTIME,
+    )
     save_steps: int = Field(
         250,
         ge=1,

@@ -1,5 +1,6 @@
-"""How every script ends: one line for what a user can mend, and an exit code a launcher can act on."""
+"""How every script begins and ends: one line for what a user can mend, and an exit code a launcher can act on."""
 
+import argparse
 import contextlib
 import faulthandler
 import io
@@ -9,12 +10,24 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
+from typing import Any, NoReturn
 
-from core.errors import BloomeryError, Preempted
+from core.errors import BloomeryError, Preempted, UsageError
 from core.threads import share_the_machine
 
 INTERRUPTED_EXIT_CODE = 130
 INTERNAL_ERROR_EXIT_CODE = 70
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes like every other error of the project; also the parser of each command."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing."""
+        raise UsageError(f"{message} (see --help)")
 
 
 def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool = False) -> int:

@@ -4,7 +4,6 @@ import argparse
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, NoReturn
 
 from core.config import HELP_COLUMNS
 from core.errors import CorruptArtifactError, UsageError
@@ -33,7 +32,7 @@ from data_processing.reports.inspect_pages import (
 )
 from data_processing.reports.shown import counted, size
 from data_processing.reports.trace_sentence import trace
-from pipeline.command import run_command
+from pipeline.command import Parser, run_command
 
 NAMES_HELP = (
     "name of a file as it stands in the corpus, or as much of its end as fits one file alone; archive!member within an "
@@ -49,17 +48,6 @@ EXAMPLES = (
     "python scripts/inspect_data.py runs/mine forget notes/2024.md \\",
     "    --because 'its author asked for it'",
 )
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports mistakes like every other error of the project; also the parser of each command."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing."""
-        raise UsageError(f"{message} (see --help)")
 
 
 def parser() -> Parser:

@@ -25,7 +25,7 @@ def should_compile(setting: str, device: torch.device, *, expected_seconds: floa
         return False
     if setting == "auto" and device.type == "mps":
         return False  # torch calls it a prototype there
-    problem = _problem(device)
+    problem = compile_problem(device)
     if problem is not None and setting == "on":
         raise ConfigError(
             f"training.compile: on, but torch.compile does not work here ({problem}); install a C++ compiler "
@@ -36,8 +36,8 @@ def should_compile(setting: str, device: torch.device, *, expected_seconds: floa
     return problem is None
 
 
-def _problem(device: torch.device) -> str | None:
-    """Why torch.compile does not work here; found by compiling the smallest thing."""
+def compile_problem(device: torch.device) -> str | None:
+    """Why torch.compile does not work here, or None; found by compiling the smallest thing."""
     try:
         torch.compile(_smallest, dynamic=False)(torch.ones(8, device=device))
     except (RuntimeError, OSError, ImportError) as error:

@@ -8,14 +8,16 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from core.errors import MissingDependencyError
 from core.files import atomic_write
-from core.progress import progress
+from training.run_log import METRICS_FILE
 from training.trainer import Evaluation, StepReport, Trainer
+from training.utilization import Utilization
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class JsonlMetrics:
         self._file: IO[str] = path.open("a", encoding="utf-8", buffering=1)
         self._warned = False
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, float | str]) -> None:
         """Append one line. A full disk does not end the training for it: that is said once, and lines are lost."""
         try:
             self._file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
@@ -136,7 +138,7 @@ def open_metrics(trainer: Trainer, name: str) -> list[MetricSink]:
         MissingDependencyError: one of them needs a package that is not installed.
     """
     config, directory, step = trainer.config, trainer.output_dir, trainer.progress.step
-    sinks: list[MetricSink] = [JsonlMetrics(directory / "metrics.jsonl", first_step=step)]
+    sinks: list[MetricSink] = [JsonlMetrics(directory / METRICS_FILE, first_step=step)]
     if config.tensorboard:
         sinks.append(TensorBoardMetrics(directory / "tensorboard", first_step=step))
     if config.wandb != "disabled":
@@ -149,68 +151,71 @@ def open_metrics(trainer: Trainer, name: str) -> list[MetricSink]:
 
 
 class LogSteps:
-    """Sends the numbers of a step to the sinks every `logging_steps`, averaged over the steps between."""
+    """Sends the numbers of a step to the sinks every `logging_steps`, averaged over the steps between.
 
-    def __init__(self, sinks: list[MetricSink]) -> None:
+    Args:
+        utilization: What the speed is compared with.
+        batches_per_epoch: Micro-batches in one pass over the data.
+    """
+
+    def __init__(
+        self, sinks: list[MetricSink], utilization: Utilization, *, batches_per_epoch: float
+    ) -> None:
         self._sinks = sinks
+        self._utilization = utilization
+        self._batches_per_epoch = batches_per_epoch
+        self._started = time.monotonic()
+        self._hooks_ended: float | None = None
+        self._begin_line()
+
+    def _begin_line(self) -> None:
         self._losses: list[float] = []
-        self._tokens = 0
-        self._seconds = 0.0
+        self._tokens = self._skipped = 0
+        self._seconds = self._waited = 0.0
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
         """Collect, and write when it is time."""
-        if not report.skipped:
+        if report.skipped:
+            self._skipped += 1
+        else:
             self._losses.append(report.loss_nats)
         self._tokens += report.num_tokens
         self._seconds += report.elapsed_seconds
+        if self._hooks_ended is not None:
+            self._waited += max(0.0, time.monotonic() - report.elapsed_seconds - self._hooks_ended)
         if report.step % trainer.config.logging_steps and report.step != trainer.total_steps:
             return
         if not self._losses:  # every step since the last line was skipped
             return
+        values = self._values(trainer, report)
+        for sink in self._sinks:
+            sink.write(report.step, values)
+        self._begin_line()
+
+    def note_end_of_hooks(self, _trainer: Trainer, _report: StepReport) -> None:
+        """To be the last hook: what passes from here to the next step is spent waiting for its batches."""
+        self._hooks_ended = time.monotonic()
+
+    def _values(self, trainer: Trainer, report: StepReport) -> dict[str, float]:
+        speed = self._tokens / max(self._seconds, 1e-9)
+        micro_batches = report.step * trainer.config.gradient_accumulation_steps
         values = {
             "train/loss": sum(self._losses) / len(self._losses),
             "train/learning_rate": report.learning_rate,
             "train/tokens": float(trainer.progress.num_tokens),
-            "train/tokens_per_second": self._tokens / max(self._seconds, 1e-9),
+            "train/epochs": micro_batches / self._batches_per_epoch,
+            "train/total_steps": float(trainer.total_steps),
+            "train/tokens_per_second": speed,
+            self._utilization.metric: self._utilization.of(speed),
             "train/peak_memory_bytes": float(trainer.device_manager.peak_memory_bytes()),
+            "train/data_wait_share": self._waited / max(self._waited + self._seconds, 1e-9),
+            "train/process_seconds": time.monotonic() - self._started,
         }
+        if self._skipped:
+            values["train/skipped_steps"] = float(self._skipped)
         if not report.skipped:
             values["train/gradient_norm"] = report.gradient_norm
-        for sink in self._sinks:
-            sink.write(report.step, values)
-        self._losses, self._tokens, self._seconds = [], 0, 0.0
-
-
-class ShowProgress:
-    """The bar: steps, loss smoothed over about 20 steps, learning rate, tokens a second, time left."""
-
-    def __init__(self, trainer: Trainer, description: str) -> None:
-        self._bar = progress(
-            total=trainer.total_steps, description=description, unit="step", initial=trainer.progress.step
-        )
-        self._loss: float | None = None
-        self._validation = ""
-
-    def show(self, validation: str) -> None:
-        """Keep the outcome of the last evaluation in sight."""
-        self._validation = f", {validation}"
-
-    def __call__(self, trainer: Trainer, report: StepReport) -> None:
-        """Move the bar."""
-        if not report.skipped:
-            old = report.loss_nats if self._loss is None else self._loss
-            self._loss = 0.95 * old + 0.05 * report.loss_nats
-        speed = report.num_tokens / max(report.elapsed_seconds, 1e-9)
-        self._bar.set_postfix_str(
-            f"loss {self._loss or math.nan:.3f}{self._validation}, lr {report.learning_rate:.1e}, {speed:,.0f} tok/s",
-            refresh=False,
-        )
-        self._bar.total = trainer.total_steps  # a time budget moves it
-        self._bar.update(1)
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self._bar.close()
+        return values
 
 
 class EvaluateAndKeepBest:
@@ -221,7 +226,7 @@ class EvaluateAndKeepBest:
         batches: Any,
         sinks: list[MetricSink],
         save_best: Callable[[Trainer], None],
-        show: Callable[[str], None],
+        show: Callable[[Evaluation], None],
     ) -> None:
         self._batches = batches
         self._sinks = sinks
@@ -237,7 +242,7 @@ class EvaluateAndKeepBest:
         state.last_validation = evaluation_values(result)
         for sink in self._sinks:
             sink.write(report.step, state.last_validation)
-        self._show(describe_evaluation(result))
+        self._show(result)
         if state.best_validation_loss is None or result.loss_nats < state.best_validation_loss:
             state.best_validation_loss = result.loss_nats
             state.evaluations_without_gain = 0
@@ -258,12 +263,6 @@ def evaluation_values(result: Evaluation) -> dict[str, float]:
     if result.bits_per_byte is not None:
         values["validation/bits_per_byte"] = result.bits_per_byte
     return values
-
-
-def describe_evaluation(result: Evaluation) -> str:
-    """An evaluation in a few words."""
-    bits = f" ({result.bits_per_byte:.3f} bits/byte)" if result.bits_per_byte is not None else ""
-    return f"val {result.loss_nats:.3f}{bits}"
 
 
 class SaveEvery:

@@ -22,12 +22,11 @@ from models.counting import count_parameters
 from models.transformer_lm import TransformerLM
 from training.batches import BatchSource
 from training.compiling import should_compile
+from training.run_log import PLAN_FILE
 from training.schedules import Horizon
 from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-PLAN_FILE = "plan.json"
 
 TOKENS_PER_PARAMETER = 20
 """Hoffmann et al. 2022 (Chinchilla): about the compute-optimal number of training tokens for each parameter."""

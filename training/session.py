@@ -3,6 +3,7 @@
 Knows how a run is carried out; what a step does is the trainer's business.
 """
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -40,16 +41,20 @@ from training.hooks import (
     EvaluateAndKeepBest,
     LogSteps,
     SaveEvery,
-    ShowProgress,
     StopOnSignal,
     evaluation_values,
     open_metrics,
 )
 from training.optimizer import load_optimizer_tensors, optimizer_tensors
 from training.run_length import LENGTH_SETTINGS, RunLength, fix_length, with_new_end
+from training.samples import WriteSamples
 from training.schedules import Horizon
+from training.status_line import ShowProgress
 from training.time_budget import KeepTimeBudget
 from training.trainer import Hook, Progress, Trainer
+from training.training_report import write_training_report
+from training.utilization import utilization_of
+from training.weight_watch import WatchWeights
 
 logger = logging.getLogger(__name__)
 
@@ -230,7 +235,15 @@ def _run(
         save_checkpoint(output_dir / "best", trainer.model, tokenizer, facts=facts(trainer))
 
     sinks = open_metrics(trainer, name=description)
-    bar = ShowProgress(trainer, description)
+    utilization = utilization_of(trainer)
+    bar = ShowProgress(trainer, description, utilization)
+    log = LogSteps(sinks, utilization, batches_per_epoch=source.batches_per_epoch)
+    weights = WatchWeights(trainer, sinks)
+    closing = contextlib.ExitStack()
+    for close in (*(sink.close for sink in sinks), weights.close, bar.close):
+        closing.callback(close)
+    if data_check is not None:
+        closing.callback(data_check.close)
     on_signal = StopOnSignal()
     # First, so that nothing learned from damaged rows is saved.
     hooks: list[Hook] = [data_check] if data_check is not None else []
@@ -238,23 +251,20 @@ def _run(
         # Before the others, because they ask whether this step is the last.
         spent = trainer.progress.active_seconds + time.monotonic() - origin.started
         hooks.append(KeepTimeBudget(trainer.config.time_budget_seconds, spent_seconds=spent))
-    hooks += [bar, LogSteps(sinks)]
+    hooks += [bar, log, weights]
     if val_loader is not None:
         if trainer.progress.step == 0:
             trainer.progress.initial_validation = evaluation_values(trainer.evaluate(val_loader))
             for sink in sinks:
                 sink.write(0, trainer.progress.initial_validation)
         hooks.append(EvaluateAndKeepBest(val_loader, sinks, save_best, bar.show))
-    hooks += [*extra_hooks, on_signal, SaveEvery(save)]
-    try:
-        with on_signal.listening():
-            trainer.fit(source, hooks)
-    finally:
-        if data_check is not None:
-            data_check.close()
-        bar.close()
-        for sink in sinks:
-            sink.close()
+        if tokenizer is not None and trainer.config.num_samples:
+            samples = WriteSamples(trainer, tokenizer, val_loader)
+            hooks.append(samples)
+            closing.callback(samples.close)
+    hooks += [*extra_hooks, on_signal, SaveEvery(save), log.note_end_of_hooks]
+    with closing, on_signal.listening():
+        trainer.fit(source, hooks)
     if on_signal.received is not None:
         raise Preempted(
             f"{on_signal.received} at step {trainer.progress.step} of {trainer.total_steps}; saved in "
@@ -265,6 +275,7 @@ def _run(
     final = output_dir / "final"
     if not _is_current(final, trainer.progress.step):
         save_checkpoint(final, trainer.model, tokenizer, facts=facts(trainer))
+    write_training_report(output_dir)
     best = output_dir / "best"
     return TrainingResult(
         final_directory=final,

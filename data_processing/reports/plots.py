@@ -1,4 +1,4 @@
-"""Plots as inline SVG: bars and columns, drawn from labels and numbers alone. Knows no report.
+"""Plots as inline SVG: bars, columns and curves, drawn from labels and numbers alone. Knows no report.
 
 Horizontal places are percentages and vertical ones pixels, so a plot takes the width that it is given and its letters
 keep their size: on a telephone as on a wide screen. Colours are classes (`kept`, `dropped` ...) that the page defines,
@@ -17,6 +17,9 @@ LABEL_CHARACTERS = 26
 has them whole."""
 
 COLUMN_PIXELS = 170
+LINE_UNITS = 1000
+"""Width of the plane that curves are drawn in, before it is stretched."""
+
 MIN_VISIBLE_PERCENT = 0.4
 MIN_VISIBLE_SHARE = 0.01
 """A bar, and a piece of at least this share of it, is never drawn thinner than that (percent of the width)."""
@@ -44,6 +47,13 @@ class Column(NamedTuple):
     label: str
     value: float
     title: str = ""
+
+
+class Line(NamedTuple):
+    """A curve: the class that colours it, and its points (x, y) by rising x."""
+
+    kind: str
+    points: Sequence[tuple[float, float]]
 
 
 def bar_chart(
@@ -105,6 +115,49 @@ def histogram(columns: Sequence[Column], *, identifier: str, title: str, descrip
             f"{markup(column.label)}</text>"
         )
     drawn.append(f'<line class="axis" x1="0" x2="100%" y1="{base}" y2="{base}"/>')
+    return _svg(drawn, base + 24, identifier=identifier, title=title, description=description)
+
+
+def line_chart(
+    curves: Sequence[Line],
+    *,
+    identifier: str,
+    title: str,
+    description: str,
+    span: tuple[float, float] | None = None,
+) -> Html:
+    """Curves over one pair of axes; the highest and the lowest value are written at the left, the ends of x below.
+
+    Args:
+        span: First and last x of the axis; None = those of the points.
+    """
+    points = [point for curve in curves for point in curve.points]
+    values = [y for _, y in points] or [0.0]
+    first, last = span or (min((x for x, _ in points), default=0), max((x for x, _ in points), default=0))
+    low, high = min(values), max(values)
+    base = COLUMN_PIXELS + 20
+
+    def place(point: tuple[float, float]) -> str:
+        x = (point[0] - first) / ((last - first) or 1) * LINE_UNITS
+        y = base - (point[1] - low) / ((high - low) or 1) * COLUMN_PIXELS
+        return f"{x:.1f},{y:.1f}"
+
+    drawn = [
+        '<line class="grid" x1="0" x2="100%" y1="20" y2="20"/>',
+        f'<text class="note" x="0" y="14">{markup(number(high))}</text>',
+        f'<text class="note" x="0" y="{base - 5}">{markup(number(low))}</text>',
+        f'<line class="axis" x1="0" x2="100%" y1="{base}" y2="{base}"/>',
+        f'<text class="tick" x="0" y="{base + 16}">{markup(number(first))}</text>',
+        f'<text class="tick" x="100%" y="{base + 16}" text-anchor="end">{markup(number(last))}</text>',
+        # Stretched to the width of the plot; strokes keep their width.
+        f'<svg width="100%" height="{base + 4}" viewBox="0 0 {LINE_UNITS} {base + 4}" preserveAspectRatio="none">',
+        *(
+            f'<polyline class="{curve.kind}" fill="none" stroke-width="2" vector-effect="non-scaling-stroke" '
+            f'stroke-linejoin="round" points="{" ".join(map(place, curve.points))}"/>'
+            for curve in curves
+        ),
+        "</svg>",
+    ]
     return _svg(drawn, base + 24, identifier=identifier, title=title, description=description)
 
 

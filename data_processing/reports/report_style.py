@@ -69,6 +69,8 @@ section {
 .plot .grid { stroke: var(--line); stroke-dasharray: 3 4; }
 .plot .axis { stroke: var(--around); }
 rect.kept { fill: var(--kept); } rect.kept-2 { fill: var(--kept-2); } rect.kept-3 { fill: var(--kept-3); }
+polyline.kept { stroke: var(--kept); } polyline.dropped { stroke: var(--dropped); }
+polyline.around { stroke: var(--around); }
 rect.dropped { fill: var(--dropped); } rect.removed { fill: var(--removed); } rect.around { fill: var(--around); }
 .legend {
   display: flex; flex-wrap: wrap; gap: 4px 18px; list-style: none; margin: 4px 0 12px; padding: 0; font-size: 13px;

@@ -129,7 +129,9 @@ def test_a_training_goes_on_with_more_data_where_that_is_allowed(tmp_path: Path)
         "One more document about slow fires and the making of iron.\n" * 3
     )
     same_tokenizer = Selection(until="pretrain", skip=frozenset({"tokenizer"}))
-    with pytest.raises(StaleArtifactError, match=r"pretrain .* would have to be redone: dataset is made anew"):
+    with pytest.raises(
+        StaleArtifactError, match=r"pretrain .* would have to be redone: dataset is made anew"
+    ):
         train_llm_from_scratch(config, selection=same_tokenizer)
     allowed = PipelineConfig.from_dict(merge(settings(tmp_path), {"training": {"allow_data_change": True}}))
     actions = {d.stage: d.action for d in plan_line(allowed, None, same_tokenizer)[1]}

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_processing.reports.plots import LABEL_CHARACTERS, Bar, Column, Part, bar_chart, histogram, legend
+from data_processing.reports.plots import (
+    LABEL_CHARACTERS,
+    Bar,
+    Column,
+    Line,
+    Part,
+    bar_chart,
+    histogram,
+    legend,
+    line_chart,
+)
 
 values = st.floats(0, 1e12, allow_nan=False)
 
@@ -103,3 +113,30 @@ def test_a_legend_names_each_colour():
     html = legend([("kept", "what stays"), ("dropped", "a & b")])
     assert re.findall(r'class="(kept|dropped)"', html) == ["kept", "dropped"]
     assert "what stays" in html and "a &amp; b" in html
+
+
+def points_of(root: ElementTree.Element) -> list[list[tuple[float, float]]]:
+    return [
+        [(float(x), float(y)) for x, y in (pair.split(",") for pair in one.attrib["points"].split())]
+        for one in root.iter("polyline")
+    ]
+
+
+def lines(curves: list[Line], span: tuple[float, float] | None = None) -> ElementTree.Element:
+    return draw(line_chart(curves, identifier="x", title="T", description="D", span=span))
+
+
+def test_curves_share_their_axes():
+    root = lines([Line("kept", [(0, 0), (50, 10)]), Line("around", [(100, 5)])])
+    assert points_of(root) == [[(0, 190), (500, 20)], [(1000, 105)]]
+    assert [one.text for one in root.iter("text")] == ["10", "0", "0", "100"]
+
+
+def test_the_axis_can_be_longer_than_the_curve():
+    assert points_of(lines([Line("kept", [(0, 1), (50, 2)])], span=(0, 200)))[0][-1][0] == 250
+
+
+@given(st.lists(st.lists(st.tuples(values, values), max_size=4), max_size=3))
+def test_no_curve_leaves_the_plot(curves: list[list[tuple[float, float]]]):
+    for curve in points_of(lines([Line("kept", points) for points in curves if points])):
+        assert all(-0.1 <= x <= 1000.1 and 19.9 <= y <= 190.1 for x, y in curve)
