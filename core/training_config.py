@@ -312,7 +312,13 @@ class OptimizationConfig(Config):
         2,
         ge=1,
         le=1_000_000,
-        description="Number of step_N checkpoints kept, besides best and final; null = all.",
+        description="Number of step_N checkpoints kept, besides best and final, 2 at least; null = all.",
+        json_schema_extra=RUNTIME,
+    )
+    save_in_background: bool = Field(
+        True,
+        description="Whether checkpoints are written while training goes on, from a copy in memory (12 bytes a "
+        "parameter); otherwise training waits for them.",
         json_schema_extra=RUNTIME,
     )
     logging_steps: int = Field(

@@ -26,7 +26,6 @@ from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource, RowBatches, rows_in_order, training_batches
 from training.checkpoint import (
     clear_away_leftovers,
-    delete_old_checkpoints,
     list_checkpoints,
     load_trainer_state,
     save_checkpoint,
@@ -45,6 +44,7 @@ from training.hooks import (
 )
 from training.optimizer import load_optimizer_tensors, optimizer_tensors
 from training.run_length import LENGTH_SETTINGS, RunLength, fix_length, with_new_end
+from training.saving import CheckpointSaver
 from training.schedules import Horizon
 from training.time_budget import KeepTimeBudget
 from training.trainer import Hook, Progress, Trainer
@@ -208,20 +208,22 @@ def _run(
         }
 
     def save(trainer: Trainer) -> None:
-        place = step_directory(output_dir, trainer.progress.step)
-        save_checkpoint(
-            place,
+        saver.save(
+            step_directory(output_dir, trainer.progress.step),
             trainer.model,
-            tokenizer,
             facts=facts(trainer),
             trainer_state=_state(trainer, origin),
             optimizer_state=optimizer_tensors(trainer.model, trainer.optimizers),
         )
-        delete_old_checkpoints(output_dir, trainer.config.save_total_limit)
 
     def save_best(trainer: Trainer) -> None:
-        save_checkpoint(output_dir / "best", trainer.model, tokenizer, facts=facts(trainer))
+        saver.save(output_dir / "best", trainer.model, facts=facts(trainer))
 
+    saver = CheckpointSaver(
+        tokenizer,
+        keep=trainer.config.save_total_limit,
+        in_background=trainer.config.save_in_background,
+    )
     sinks = open_metrics(trainer, name=description)
     bar = ShowProgress(trainer, description)
     on_signal = StopOnSignal()
@@ -239,7 +241,7 @@ def _run(
         hooks.append(EvaluateAndKeepBest(val_loader, sinks, save_best, bar.show))
     hooks += [*extra_hooks, on_signal, SaveEvery(save)]
     try:
-        with on_signal.listening():
+        with on_signal.listening(), saver:
             trainer.fit(source, hooks)
     finally:
         bar.close()
