@@ -25,6 +25,7 @@ from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource, RowBatches, rows_in_order, training_batches
 from training.checkpoint import (
+    OPTIMIZER_FILE,
     clear_away_leftovers,
     list_checkpoints,
     load_trainer_state,
@@ -43,11 +44,13 @@ from training.hooks import (
     open_metrics,
 )
 from training.optimizer import load_optimizer_tensors, optimizer_tensors
+from training.rollback import GoBack, WatchStability, WithoutWindows
 from training.run_length import LENGTH_SETTINGS, RunLength, fix_length, with_new_end
 from training.saving import CheckpointSaver
 from training.schedules import Horizon
 from training.time_budget import KeepTimeBudget
-from training.trainer import Hook, Progress, Trainer
+from training.trainer import Hook, Trainer
+from training.trainer_state import check_state, read_progress
 
 logger = logging.getLogger(__name__)
 
@@ -164,8 +167,23 @@ def train_model(
         length.compute_dtype,
         device_manager.device,
     )
-    origin = _Origin(length, tokenizer, data, started)
-    return _run(trainer, source, val_loader, origin, description, hooks)
+    origin = _Origin(length, tokenizer, data, started, trainer.progress.active_seconds)
+    on_signal = StopOnSignal()
+    while True:
+        try:
+            return _run(trainer, source, val_loader, origin, description, hooks, on_signal)
+        except GoBack as back:
+            _go_back(trainer, back, length)
+
+
+def _go_back(trainer: Trainer, back: GoBack, length: RunLength) -> None:
+    """Put the trainer where it was at a checkpoint, as if a new process went on from there."""
+    state, _ = load_trainer_state(back.checkpoint)
+    trainer.horizon = _horizon(trainer.config, length, state)
+    _restore(trainer, back.checkpoint, state)
+    trainer.progress.stability.skipped_windows = back.windows
+    trainer.progress.stability.num_rollbacks = back.num_rollbacks
+    set_aside_later_checkpoints(trainer.output_dir, trainer.progress.step)
 
 
 def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, Any] | None) -> Horizon:
@@ -184,6 +202,8 @@ class _Origin:
     data_fingerprint: str | None
     started: float
     """Of this process, by the monotonic clock."""
+    earlier_seconds: float
+    """What earlier processes used of a time budget."""
 
 
 def _run(
@@ -193,6 +213,7 @@ def _run(
     origin: _Origin,
     description: str,
     extra_hooks: tuple[Hook, ...],
+    on_signal: StopOnSignal,
 ) -> TrainingResult:
     tokenizer = origin.tokenizer
     output_dir = trainer.output_dir
@@ -226,13 +247,13 @@ def _run(
     )
     sinks = open_metrics(trainer, name=description)
     bar = ShowProgress(trainer, description)
-    on_signal = StopOnSignal()
     hooks: list[Hook] = []
     if trainer.config.time_budget_seconds is not None:
         # First, because the others ask whether this step is the last.
-        spent = trainer.progress.active_seconds + time.monotonic() - origin.started
+        spent = origin.earlier_seconds + time.monotonic() - origin.started
         hooks.append(KeepTimeBudget(trainer.config.time_budget_seconds, spent_seconds=spent))
-    hooks += [bar, LogSteps(sinks)]
+    # Before what keeps results of the step: those of one that the run goes back from are none.
+    hooks += [bar, LogSteps(sinks), WatchStability(source, wait_for_saves=saver.wait)]
     if val_loader is not None:
         if trainer.progress.step == 0:
             trainer.progress.initial_validation = evaluation_values(trainer.evaluate(val_loader))
@@ -242,7 +263,7 @@ def _run(
     hooks += [*extra_hooks, on_signal, SaveEvery(save)]
     try:
         with on_signal.listening(), saver:
-            trainer.fit(source, hooks)
+            trainer.fit(WithoutWindows(source, trainer.progress.stability.skipped_windows), hooks)
     finally:
         bar.close()
         for sink in sinks:
@@ -304,6 +325,7 @@ def _read_state(
         raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
     verify_checkpoint(checkpoint)
     state, _ = load_trainer_state(checkpoint)
+    check_state(state, checkpoint)
     old, new = state["length"]["settings"], config.fingerprint_settings()
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     differences = [
@@ -338,7 +360,9 @@ def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> No
     trainer.model.load_state_dict(weights)
     _, tensors = load_trainer_state(checkpoint)
     load_optimizer_tensors(trainer.model, trainer.optimizers, tensors)
-    trainer.progress = Progress(**state["progress"])
+    trainer.progress = read_progress(state["progress"])
+    if not tensors and trainer.progress.step > trainer.progress.bad_steps:
+        raise CorruptArtifactError(f"{checkpoint / OPTIMIZER_FILE}: is empty; resume from another checkpoint")
     patience = trainer.config.early_stopping_patience
     if patience is not None and trainer.progress.evaluations_without_gain >= patience:
         trainer.should_stop = f"had stopped early at step {trainer.progress.step}"
@@ -346,7 +370,7 @@ def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> No
 
 def _say_how_exact(state: Mapping[str, Any], trainer: Trainer, source: BatchSource) -> None:
     then, now = state["numerics"], _numerics(trainer)
-    reasons = [f"{key} was {then[key]}, is {now[key]}" for key in now if then.get(key) != now[key]]
+    reasons = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
     if trainer.device_manager.device.type != "cpu":
         reasons.append(f"{trainer.device_manager.device.type} kernels may add in another order")
     if not source.is_repeatable:
