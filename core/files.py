@@ -25,6 +25,14 @@ TEMPORARY_MARK = ".tmp-"
 class Disk:
     """The operations that make writing durable. Tests replace it by one that fails or loses unsynced data."""
 
+    def open_new(self, path: Path, mode: str, **options: Any) -> IO[Any]:
+        """A new file, open for writing; `mode` and `options` are those of `open`.
+
+        Raises:
+            FileExistsError: there is something under this name already, be it a link.
+        """
+        return path.open(mode.replace("w", "x"), **options)
+
     def sync_file(self, file: IO[Any]) -> None:
         """Bring what was written to an open file onto the medium."""
         file.flush()
@@ -65,7 +73,7 @@ def atomic_writer(path: str | Path, mode: str = "wb", *, disk: Disk = LOCAL_DISK
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # O_EXCL and an unpredictable name: a link planted at this place is never followed.
-            with temporary.open(mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
+            with disk.open_new(temporary, mode, **text) as file:
                 yield file
                 disk.sync_file(file)
             disk.rename(temporary, path)
@@ -141,11 +149,16 @@ def remove_leftovers(final: Path) -> None:
             remove(leftover)
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, *, disk: Disk = LOCAL_DISK) -> None:
     """Delete a file, a link (never what it points to) or a directory tree."""
     if path.is_dir() and not path.is_symlink():
-        # Renamed first, so that a kill half-way never leaves a directory that looks whole.
-        doomed = path if TEMPORARY_MARK in path.name else path.rename(_temporary_name(path))
+        doomed = path
+        if TEMPORARY_MARK not in path.name:
+            # Renamed first, and that made durable, so that neither a kill nor a power cut half-way leaves a directory
+            # that looks whole.
+            doomed = _temporary_name(path)
+            disk.rename(path, doomed)
+            disk.sync_directory(path.parent)
         shutil.rmtree(doomed)
     else:
         path.unlink(missing_ok=True)

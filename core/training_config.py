@@ -266,6 +266,22 @@ class OptimizationConfig(Config):
     max_gradient_norm: float | None = Field(
         1.0, gt=0.0, le=1e9, description="Gradients are scaled down to this L2 norm; null = never."
     )
+    loss_spike_sigmas: float | None = Field(
+        6.0,
+        gt=0.0,
+        le=1e6,
+        description="A run whose smoothed loss stays so many standard deviations above the usual one goes back to a "
+        "checkpoint and leaves out the data that led there; null = losses are not watched.",
+        json_schema_extra=RUNTIME,
+    )
+    max_rollbacks: int | None = Field(
+        5,
+        ge=1,
+        le=1_000_000,
+        description="A run that has gone back so many times ends with an error instead (a number of times); null = it "
+        "never goes back.",
+        json_schema_extra=RUNTIME,
+    )
     early_stopping_patience: int | None = Field(
         None,
         ge=1,
@@ -335,7 +351,13 @@ class OptimizationConfig(Config):
         2,
         ge=1,
         le=1_000_000,
-        description="Number of step_N checkpoints kept, besides best and final; null = all.",
+        description="Number of step_N checkpoints kept, besides best and final, 2 at least; null = all.",
+        json_schema_extra=RUNTIME,
+    )
+    save_in_background: bool = Field(
+        True,
+        description="Whether checkpoints are written while training goes on, from a copy in memory (12 bytes a "
+        "parameter); otherwise training waits for them.",
         json_schema_extra=RUNTIME,
     )
     logging_steps: int = Field(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core.config import read_json_object
 from core.errors import CorruptArtifactError, DataError, MismatchError
-from core.files import write_json
+from core.files import LOCAL_DISK, Disk, write_json
 from core.training_config import ModelConfig
 from models.hf_settings import (
     ARCHITECTURES,
@@ -102,6 +102,7 @@ def save_model(
     eos_id: int | Sequence[int] | None,
     pad_id: int | None,
     dtype: torch.dtype | None = None,
+    disk: Disk = LOCAL_DISK,
 ) -> None:
     """Write `config.json`, `generation_config.json` and `model.safetensors` into a directory.
 
@@ -123,6 +124,7 @@ def save_model(
         eos_id=eos_id,
         pad_id=pad_id,
         dtype=dtype,
+        disk=disk,
     )
 
 
@@ -135,6 +137,7 @@ def save_tensors(
     eos_id: int | Sequence[int] | None,
     pad_id: int | None,
     dtype: torch.dtype,
+    disk: Disk = LOCAL_DISK,
 ) -> None:
     """As `save_model`, of what `to_hf_tensors` returned for a state dict that was gathered elsewhere.
 
@@ -143,11 +146,10 @@ def save_tensors(
     """
     directory = Path(directory)
     settings = hf_config(config, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id, dtype=dtype)
-    write_json(directory / CONFIG_FILE, settings)
-    write_json(
-        directory / GENERATION_CONFIG_FILE, generation_config(bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
-    )
-    write_safetensors(directory / WEIGHTS_FILE, tensors, metadata={"format": "pt"}, dtype=dtype)
+    ends = generation_config(bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
+    write_json(directory / CONFIG_FILE, settings, disk=disk)
+    write_json(directory / GENERATION_CONFIG_FILE, ends, disk=disk)
+    write_safetensors(directory / WEIGHTS_FILE, tensors, metadata={"format": "pt"}, dtype=dtype, disk=disk)
 
 
 def load_model(

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core.errors import CorruptArtifactError
-from core.files import atomic_writer
+from core.files import LOCAL_DISK, Disk, atomic_writer
 
 DTYPE_NAMES = {
     torch.float64: "F64",
@@ -37,6 +37,7 @@ def write_safetensors(
     *,
     metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype | None = None,
+    disk: Disk = LOCAL_DISK,
 ) -> None:
     """Write `tensors` to `path`, entirely or not at all, one tensor at a time.
 
@@ -68,7 +69,7 @@ def write_safetensors(
         }
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % HEADER_ALIGNMENT_BYTES)
-    with atomic_writer(path) as file:
+    with atomic_writer(path, disk=disk) as file:
         file.write(len(encoded).to_bytes(8, "little"))
         file.write(encoded)
         for name in names:

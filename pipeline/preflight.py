@@ -21,6 +21,7 @@ from models.counting import count_parameters
 from pipeline.sources import Sources, listed_files
 from pipeline.stages import DEFAULT_INSTRUCTION_FILE, line
 from tokenization.tokenizer import Tokenizer
+from training.checkpoint import FEWEST_KEPT
 
 DEFAULT_RAW_DIR: Path = DataConfig.model_fields["raw_dir"].default
 
@@ -261,7 +262,7 @@ def estimate_needs(config: PipelineConfig) -> Estimate:
     number = count_parameters(shape).total
     checkpoint = BYTES_PER_PARAMETER_CHECKPOINT * number
     # One more than is kept is there while the next is written; best and final hold weights alone.
-    kept = (config.training.save_total_limit or 10) + 1
+    kept = max(FEWEST_KEPT, config.training.save_total_limit or 10) + 1
     return Estimate(
         num_parameters=number,
         state_bytes=BYTES_PER_PARAMETER_TRAINING * number,

@@ -61,6 +61,10 @@ class RowBatches:
         while True:
             yield to_tensors(self.rows.batch(list(itertools.islice(order, self.batch_size))))
 
+    def row_numbers(self, micro_batch: int) -> list[int]:
+        """Which rows are in the micro-batch of this number."""
+        return list(itertools.islice(self._row_order(micro_batch * self.batch_size), self.batch_size))
+
     def _row_order(self, position: int) -> Iterator[int]:
         epoch, offset = divmod(position, len(self.rows))
         while True:

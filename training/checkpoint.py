@@ -19,6 +19,7 @@ from core.files import (
     LOCAL_DISK,
     TEMPORARY_MARK,
     Disk,
+    atomic_write,
     explain_disk_errors,
     move_aside,
     new_directory,
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 STEP_PATTERN = re.compile(r"step_(\d+)")
 STATE_FILE = "trainer/state.json"
 OPTIMIZER_FILE = "trainer/optimizer.safetensors"
+
+FEWEST_KEPT = 2
+"""Of a run that has as many: should the newest turn out damaged, there is one before it."""
 
 
 def step_directory(directory: Path, step: int) -> Path:
@@ -62,14 +66,14 @@ def save_checkpoint(
         trainer_state: With `optimizer_state`, what is needed to go on training; None = a model to use.
 
     Raises:
-        DataError: a weight is NaN or infinite; such weights are never committed.
+        DataError: a weight or a number of the optimizer is NaN or infinite; such are never committed.
         DiskError: the disk is full or failing; what was there before is untouched.
     """
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+    for name, tensor in [*model.named_parameters(), *(optimizer_state or {}).items()]:
+        if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"{final}: not written, because {name} holds NaN or infinity")
     place = final.with_name(f".{final.name}.new") if final.exists() else final
-    remove(place)
+    remove(place, disk=disk)
     with new_directory(place, disk=disk) as out:
         if tokenizer is not None:
             tokenizer.save(out)
@@ -80,37 +84,48 @@ def save_checkpoint(
             # A turn of a chat ends with <|end|>, a document with </s>; generation stops at either.
             eos_id=[tokenizer.eos_id, tokenizer.end_id] if tokenizer is not None else None,
             pad_id=tokenizer.pad_id if tokenizer is not None else None,
+            disk=disk,
         )
-        (out / "README.md").write_text(_model_card(model, facts), encoding="utf-8")
+        atomic_write(out / "README.md", _model_card(model, facts), disk=disk)
         if trainer_state is not None:
             (out / "trainer").mkdir()
             write_json(out / STATE_FILE, trainer_state, disk=disk)
-            write_safetensors(out / OPTIMIZER_FILE, optimizer_state or {})
+            write_safetensors(out / OPTIMIZER_FILE, optimizer_state or {}, disk=disk)
         files = describe_files(out, (path for path in out.rglob("*") if path.is_file()))
         write_manifest(out, {"status": "complete", **facts, "files": files}, disk=disk)
     if place != final:
-        old = final.with_name(f".{final.name}.old")
         with explain_disk_errors(final):
-            disk.rename(final, old)
-            disk.rename(place, final)
-            disk.sync_directory(final.parent)
-            remove(old)
+            _replace(final, place, disk)
     return final
 
 
-def clear_away_leftovers(directory: Path) -> None:
+def _replace(final: Path, new: Path, disk: Disk) -> None:
+    old = final.with_name(f".{final.name}.old")
+    remove(old, disk=disk)
+    disk.rename(final, old)
+    try:
+        disk.rename(new, final)
+    except OSError:
+        old.rename(final)
+        raise
+    disk.sync_directory(final.parent)
+    remove(old, disk=disk)
+
+
+def clear_away_leftovers(directory: Path, *, disk: Disk = LOCAL_DISK) -> None:
     """Put back or delete what a process that was killed while it saved left behind.
 
     Only for a directory that nobody else writes to.
     """
     for half in [*directory.glob(f".*{TEMPORARY_MARK}*"), *directory.glob(".*.new")]:
-        remove(half)
+        remove(half, disk=disk)
     for old in directory.glob(".*.old"):
         final = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
         if final.exists():
-            remove(old)
+            remove(old, disk=disk)
         else:
-            old.rename(final)
+            disk.rename(old, final)
+            disk.sync_directory(directory)
 
 
 def verify_checkpoint(directory: Path) -> dict[str, Any]:
@@ -195,11 +210,16 @@ def set_aside_later_checkpoints(directory: Path, step: int) -> None:
             logger.warning("%s: is of a later step than the run goes on from; moved to %s", path, aside.name)
 
 
-def delete_old_checkpoints(directory: Path, keep: int | None) -> None:
-    """Keep the newest `keep` committed `step_N` checkpoints, and never fewer than one."""
+def delete_old_checkpoints(directory: Path, keep: int | None, *, disk: Disk = LOCAL_DISK) -> None:
+    """Keep the newest `keep` committed `step_N` checkpoints, and never fewer than `FEWEST_KEPT`.
+
+    Raises:
+        DiskError: the disk is full or failing.
+    """
     if keep is not None:
-        for path in list_checkpoints(directory)[: -max(1, keep)]:
-            remove(path)
+        with explain_disk_errors(directory):
+            for path in list_checkpoints(directory)[: -max(FEWEST_KEPT, keep)]:
+                remove(path, disk=disk)
 
 
 def _model_card(model: TransformerLM, facts: Mapping[str, Any]) -> str:

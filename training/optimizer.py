@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.errors import MismatchError
+from core.errors import CorruptArtifactError, MismatchError
 from core.training_config import OptimizationConfig
 from training.muon import Muon
 from training.schedules import muon_momentum
@@ -92,6 +92,7 @@ def load_optimizer_tensors(
 
     Raises:
         MismatchError: the tensors are of other parameters than the model's.
+        CorruptArtifactError: some are missing, or of another shape than their parameter.
     """
     known = {name for name, _ in model.named_parameters()}
     for key in tensors:
@@ -110,11 +111,30 @@ def _load_into(
         kind, _, name = key.partition("/")
         if name in indices:
             state.setdefault(indices[name], {})[kind] = value
-    if tensors and len(state) != len(indices):
-        missing = sorted(name for index, name in names.items() if index not in state)
-        raise MismatchError(f"the optimizer state lacks {missing[0]!r} ({len(missing)} parameters in all)")
+    if tensors:
+        _check_complete(state, names, optimizer)
     # load_state_dict puts each tensor where this optimizer wants it (AdamW's step counter moves with `fused`).
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _check_complete(
+    state: dict[int, dict[str, torch.Tensor]], names: dict[int, str], optimizer: torch.optim.Optimizer
+) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kinds = {kind for values in state.values() for kind in values}
+    missing = [f"{k}/{name}" for i, name in names.items() for k in sorted(kinds) if k not in state.get(i, {})]
+    if missing or not kinds:
+        first = missing[0] if missing else next(iter(names.values()))
+        raise CorruptArtifactError(
+            f"the optimizer state lacks {first!r} ({len(missing) or len(names)} tensors in all)"
+        )
+    for index, values in state.items():
+        for kind, value in values.items():
+            if value.ndim and value.shape != parameters[index].shape:
+                raise CorruptArtifactError(
+                    f"the optimizer state has {kind}/{names[index]} of shape {list(value.shape)} instead of "
+                    f"{list(parameters[index].shape)}"
+                )
 
 
 def _groups(optimizers: Optimizers) -> Iterator[dict[str, Any]]:

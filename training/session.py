@@ -26,8 +26,8 @@ from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource, RowBatches, rows_in_order, training_batches
 from training.checkpoint import (
+    OPTIMIZER_FILE,
     clear_away_leftovers,
-    delete_old_checkpoints,
     list_checkpoints,
     load_trainer_state,
     save_checkpoint,
@@ -46,12 +46,15 @@ from training.hooks import (
     open_metrics,
 )
 from training.optimizer import load_optimizer_tensors, optimizer_tensors
+from training.rollback import GoBack, WatchStability, WithoutWindows
 from training.run_length import LENGTH_SETTINGS, RunLength, fix_length, with_new_end
 from training.samples import WriteSamples
+from training.saving import CheckpointSaver
 from training.schedules import Horizon
 from training.status_line import ShowProgress
 from training.time_budget import KeepTimeBudget
-from training.trainer import Hook, Progress, Trainer
+from training.trainer import Hook, Trainer
+from training.trainer_state import check_state, read_progress
 from training.training_report import write_training_report
 from training.utilization import utilization_of
 from training.weight_watch import WatchWeights
@@ -173,10 +176,24 @@ def train_model(
         length.compute_dtype,
         device_manager.device,
     )
-    origin = _Origin(length, tokenizer, data, started)
     rows = _rows_of(train_loader) if config.verify_data else None
-    check = CheckDataBeside(rows, batches_per_epoch=source.batches_per_epoch) if rows is not None else None
-    return _run(trainer, source, val_loader, origin, description, hooks, check)
+    origin = _Origin(length, tokenizer, data, started, trainer.progress.active_seconds, rows)
+    on_signal = StopOnSignal()
+    while True:
+        try:
+            return _run(trainer, source, val_loader, origin, description, hooks, on_signal)
+        except GoBack as back:
+            _go_back(trainer, back, length)
+
+
+def _go_back(trainer: Trainer, back: GoBack, length: RunLength) -> None:
+    """Put the trainer where it was at a checkpoint, as if a new process went on from there."""
+    state, _ = load_trainer_state(back.checkpoint)
+    trainer.horizon = _horizon(trainer.config, length, state)
+    _restore(trainer, back.checkpoint, state)
+    trainer.progress.stability.skipped_windows = back.windows
+    trainer.progress.stability.num_rollbacks = back.num_rollbacks
+    set_aside_later_checkpoints(trainer.output_dir, trainer.progress.step)
 
 
 def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, Any] | None) -> Horizon:
@@ -195,6 +212,9 @@ class _Origin:
     data_fingerprint: str | None
     started: float
     """Of this process, by the monotonic clock."""
+    earlier_seconds: float
+    """What earlier processes used of a time budget."""
+    rows_to_check: TokenRows | None
 
 
 def _run(
@@ -204,7 +224,7 @@ def _run(
     origin: _Origin,
     description: str,
     extra_hooks: tuple[Hook, ...],
-    data_check: CheckDataBeside | None,
+    on_signal: StopOnSignal,
 ) -> TrainingResult:
     tokenizer = origin.tokenizer
     output_dir = trainer.output_dir
@@ -220,20 +240,22 @@ def _run(
         }
 
     def save(trainer: Trainer) -> None:
-        place = step_directory(output_dir, trainer.progress.step)
-        save_checkpoint(
-            place,
+        saver.save(
+            step_directory(output_dir, trainer.progress.step),
             trainer.model,
-            tokenizer,
             facts=facts(trainer),
             trainer_state=_state(trainer, origin),
             optimizer_state=optimizer_tensors(trainer.model, trainer.optimizers),
         )
-        delete_old_checkpoints(output_dir, trainer.config.save_total_limit)
 
     def save_best(trainer: Trainer) -> None:
-        save_checkpoint(output_dir / "best", trainer.model, tokenizer, facts=facts(trainer))
+        saver.save(output_dir / "best", trainer.model, facts=facts(trainer))
 
+    saver = CheckpointSaver(
+        tokenizer,
+        keep=trainer.config.save_total_limit,
+        in_background=trainer.config.save_in_background,
+    )
     sinks = open_metrics(trainer, name=description)
     utilization = utilization_of(trainer)
     bar = ShowProgress(trainer, description, utilization)
@@ -242,16 +264,18 @@ def _run(
     closing = contextlib.ExitStack()
     for close in (*(sink.close for sink in sinks), weights.close, bar.close):
         closing.callback(close)
-    if data_check is not None:
-        closing.callback(data_check.close)
-    on_signal = StopOnSignal()
-    # First, so that nothing learned from damaged rows is saved.
-    hooks: list[Hook] = [data_check] if data_check is not None else []
+    hooks: list[Hook] = []
+    if origin.rows_to_check is not None:
+        # First, so that nothing learned from damaged rows is saved.
+        check = CheckDataBeside(origin.rows_to_check, batches_per_epoch=source.batches_per_epoch)
+        closing.callback(check.close)
+        hooks.append(check)
     if trainer.config.time_budget_seconds is not None:
         # Before the others, because they ask whether this step is the last.
-        spent = trainer.progress.active_seconds + time.monotonic() - origin.started
+        spent = origin.earlier_seconds + time.monotonic() - origin.started
         hooks.append(KeepTimeBudget(trainer.config.time_budget_seconds, spent_seconds=spent))
-    hooks += [bar, log, weights]
+    # Before what keeps results of the step: those of one that the run goes back from are none.
+    hooks += [bar, log, weights, WatchStability(source, wait_for_saves=saver.wait)]
     if val_loader is not None:
         if trainer.progress.step == 0:
             trainer.progress.initial_validation = evaluation_values(trainer.evaluate(val_loader))
@@ -263,8 +287,8 @@ def _run(
             hooks.append(samples)
             closing.callback(samples.close)
     hooks += [*extra_hooks, on_signal, SaveEvery(save), log.note_end_of_hooks]
-    with closing, on_signal.listening():
-        trainer.fit(source, hooks)
+    with closing, on_signal.listening(), saver:
+        trainer.fit(WithoutWindows(source, trainer.progress.stability.skipped_windows), hooks)
     if on_signal.received is not None:
         raise Preempted(
             f"{on_signal.received} at step {trainer.progress.step} of {trainer.total_steps}; saved in "
@@ -323,6 +347,7 @@ def _read_state(
         raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
     verify_checkpoint(checkpoint)
     state, _ = load_trainer_state(checkpoint)
+    check_state(state, checkpoint)
     old, new = state["length"]["settings"], config.fingerprint_settings()
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     differences = [
@@ -376,7 +401,9 @@ def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> No
     trainer.model.load_state_dict(weights)
     _, tensors = load_trainer_state(checkpoint)
     load_optimizer_tensors(trainer.model, trainer.optimizers, tensors)
-    trainer.progress = Progress(**state["progress"])
+    trainer.progress = read_progress(state["progress"])
+    if not tensors and trainer.progress.step > trainer.progress.bad_steps:
+        raise CorruptArtifactError(f"{checkpoint / OPTIMIZER_FILE}: is empty; resume from another checkpoint")
     patience = trainer.config.early_stopping_patience
     if patience is not None and trainer.progress.evaluations_without_gain >= patience:
         trainer.should_stop = f"had stopped early at step {trainer.progress.step}"
@@ -384,7 +411,7 @@ def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> No
 
 def _say_how_exact(state: Mapping[str, Any], trainer: Trainer, source: BatchSource) -> None:
     then, now = state["numerics"], _numerics(trainer)
-    reasons = [f"{key} was {then[key]}, is {now[key]}" for key in now if then.get(key) != now[key]]
+    reasons = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
     if trainer.device_manager.device.type != "cpu":
         reasons.append(f"{trainer.device_manager.device.type} kernels may add in another order")
     if not source.is_repeatable:

@@ -24,11 +24,12 @@ from training.batches import BatchSource, check_batch
 from training.losses import Batch, count_target_bytes, count_targets, next_token_loss
 from training.optimizer import create_optimizers, set_course
 from training.schedules import Horizon, learning_rate
+from training.stability import Stability
 
 logger = logging.getLogger(__name__)
 
 MAX_BAD_STEPS = 10
-"""This many updates in a row without a finite gradient end the run: it will not come back (arbitrary)."""
+"""This many updates in a row without a finite gradient end a run that cannot go back (arbitrary)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Progress:
     """Time that the run has used in all its processes; kept for runs with a time budget only."""
     initial_validation: dict[str, float] | None = None
     last_validation: dict[str, float] | None = None
+    stability: Stability = dataclasses.field(default_factory=Stability)
 
 
 Hook = Callable[["Trainer", StepReport], None]

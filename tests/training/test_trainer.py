@@ -5,6 +5,7 @@ import torch
 
 from core.errors import BloomeryError, DataError
 from training.batches import RowBatches, rows_in_order
+from training.optimizer import optimizer_tensors
 from training.trainer import MAX_BAD_STEPS
 
 
@@ -88,20 +89,32 @@ def test_dropout_differs_between_steps_and_is_the_same_again(kit) -> None:
     assert losses()[0] != losses()[1]
 
 
-def test_a_step_without_a_finite_gradient_changes_nothing(kit) -> None:
-    trainer = kit.trainer()
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_with_one_gradient_that_is_not_finite_changes_nothing(
+    kit, optimizer: str, number: float
+) -> None:
+    trainer = kit.trainer(optimizer=optimizer, weight_decay=0.1)
     good = next(iter(rows_in_order(kit.dataset["train"], batch_size=4)))
     trainer.train_step([good])
     weights = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
-    state = {
-        i: {k: v.clone() for k, v in s.items()}
-        for i, s in trainer.optimizers[0].state_dict()["state"].items()
-    }
-    trainer.loss_function = lambda model, batch, **_: model(batch["input_ids"]).sum() * math.nan
+    state = {k: v.clone() for k, v in optimizer_tensors(trainer.model, trainer.optimizers).items()}
+    assert {key.split("/")[0] for key in state} >= {"step", "exp_avg"}
+    parameter = trainer.model.blocks[1].attention.output.weight
+
+    def poison(gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.clone()
+        gradient[0, 0] = number
+        return gradient
+
+    handle = parameter.register_hook(poison)
     assert trainer.train_step([good]).skipped
+    handle.remove()
     assert all(torch.equal(weights[n], p) for n, p in trainer.model.named_parameters())
-    for index, values in trainer.optimizers[0].state_dict()["state"].items():
-        assert all(torch.equal(values[key], state[index][key]) for key in values)
+    after = optimizer_tensors(trainer.model, trainer.optimizers)
+    assert after.keys() == state.keys()
+    assert all(torch.equal(after[key], state[key]) for key in state)
+    assert not trainer.train_step([good]).skipped
 
 
 def test_a_run_that_diverged_ends_with_a_remedy(kit) -> None:

@@ -1,0 +1,190 @@
+"""Going back when a run goes wrong: to which checkpoint, without which data, and when to give up. Knows no model."""
+
+import collections
+import dataclasses
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from core.errors import CorruptArtifactError, DataError
+from core.files import write_json
+from training.batches import BatchSource, RowBatches
+from training.checkpoint import list_checkpoints, verify_checkpoint
+from training.events import record_event
+from training.losses import Batch
+from training.stability import Stability, Trouble, Window, add_window, number_at
+from training.trainer import StepReport, Trainer
+
+logger = logging.getLogger(__name__)
+
+NUM_REPORTS_KEPT = 100
+"""Of the last steps, for who looks into what went wrong."""
+
+
+class GoBack(Exception):  # noqa: N818 - a request to who carries out the run, not an error
+    """The run goes on from `checkpoint`, and without the data of `windows`."""
+
+    def __init__(self, checkpoint: Path, windows: list[Window], num_rollbacks: int) -> None:
+        super().__init__(f"go back to {checkpoint.name}")
+        self.checkpoint = checkpoint
+        self.windows = windows
+        self.num_rollbacks = num_rollbacks
+
+
+class WithoutWindows:
+    """A source of micro-batches that leaves out some of another's.
+
+    Args:
+        windows: In order, without overlap.
+    """
+
+    def __init__(self, source: BatchSource, windows: list[Window]) -> None:
+        self._source = source
+        self._windows = windows
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """Micro-batches in one pass over the data, those that are left out included."""
+        return self._source.batches_per_epoch
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether another process is known to get the same batches."""
+        return self._source.is_repeatable
+
+    def from_micro_batch(self, start: int) -> Iterator[Batch]:
+        """Micro-batches from position `start` on among those that are left."""
+        number = number_at(start, self._windows)
+        for begin, length in self._windows:
+            if number < begin:
+                yield from itertools.islice(self._source.from_micro_batch(number), begin - number)
+            number = max(number, begin + length)
+        yield from self._source.from_micro_batch(number)
+
+
+class WatchStability:
+    """After each step: asks whether the run went wrong, and if so, sends it back or ends it.
+
+    Where there is no checkpoint from before the trouble, training goes on: the trainer's own limit ends a run whose
+    gradients stay infinite.
+
+    Args:
+        source: All micro-batches, those that are left out included.
+        wait_for_saves: Returns when every checkpoint is written.
+
+    Raises:
+        GoBack: the run went wrong.
+        DataError: it did once more than `max_rollbacks` allows.
+    """
+
+    def __init__(self, source: BatchSource, *, wait_for_saves: Callable[[], None]) -> None:
+        self._source = source
+        self._wait_for_saves = wait_for_saves
+        self._reports: collections.deque[StepReport] = collections.deque(maxlen=NUM_REPORTS_KEPT)
+
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        """Judge one step."""
+        self._reports.append(report)
+        trouble = find_trouble(trainer.progress.stability, report, sigmas=trainer.config.loss_spike_sigmas)
+        if trouble is None or trainer.config.max_rollbacks is None:
+            return
+        self._wait_for_saves()
+        checkpoint = newest_intact(trainer.output_dir, at_most=trouble.first_step)
+        if checkpoint is None:
+            logger.warning(
+                "%s; no checkpoint of step %d or before to go back to", trouble.reason, trouble.first_step
+            )
+            return
+        self._go_back(trainer, report.step, trouble, checkpoint)
+
+    def _go_back(self, trainer: Trainer, step: int, trouble: Trouble, checkpoint: Path) -> None:
+        stability, config = trainer.progress.stability, trainer.config
+        assert config.max_rollbacks is not None
+        num_each = config.gradient_accumulation_steps
+        first, end = trouble.first_step * num_each, step * num_each
+        if stability.num_rollbacks >= config.max_rollbacks:
+            numbers = [number_at(position, stability.skipped_windows) for position in range(first, end)]
+            place = self._write_evidence(trainer, trouble, checkpoint, numbers)
+            raise DataError(
+                f"{trouble.reason}, after the run went back {stability.num_rollbacks} times (max_rollbacks); {place} "
+                f"names the rows and settings; try a learning_rate below {config.learning_rate}, look at the rows, or "
+                "go on with a larger max_rollbacks (with loss_spike_sigmas=null whatever the loss does)"
+            )
+        windows = add_window(stability.skipped_windows, first=first, end=end)
+        record_event(
+            trainer.output_dir,
+            step=step,
+            kind="rollback",
+            to_step=int(checkpoint.name.removeprefix("step_")),
+            reason=trouble.reason,
+            skipped_micro_batches=windows,
+        )
+        logger.warning(
+            "%s; going back to %s, and on without the data of steps %d to %d",
+            trouble.reason,
+            checkpoint.name,
+            trouble.first_step + 1,
+            step,
+        )
+        raise GoBack(checkpoint, windows, stability.num_rollbacks + 1)
+
+    def _write_evidence(
+        self, trainer: Trainer, trouble: Trouble, checkpoint: Path, numbers: list[int]
+    ) -> Path:
+        """The directory with what is needed to see the trouble again."""
+        place = trainer.output_dir / f"unstable_step_{trainer.progress.step}"
+        rows = self._source.row_numbers if isinstance(self._source, RowBatches) else None
+        write_json(
+            place / "report.json",
+            {
+                "reason": trouble.reason,
+                "from_checkpoint": checkpoint.name,
+                "skipped_micro_batches": trainer.progress.stability.skipped_windows,
+                "micro_batches": [
+                    {"number": number, "rows": rows(number) if rows is not None else None}
+                    for number in numbers
+                ],
+                "last_steps": [_as_json(dataclasses.asdict(report)) for report in self._reports],
+            },
+        )
+        settings = {"training": trainer.config.to_dict(), "model": trainer.model.config.to_dict()}
+        write_json(place / "settings.json", settings)
+        return place
+
+
+def find_trouble(stability: Stability, report: StepReport, *, sigmas: float | None) -> Trouble | None:
+    """What `stability` says to one more step.
+
+    Args:
+        sigmas: As in `Stability.note_loss`; None = losses are not looked at.
+    """
+    # A step without targets is skipped too, with a gradient of zero: that is no trouble of this kind.
+    is_finite = math.isfinite(report.gradient_norm)
+    trouble = stability.note_gradient(is_finite=is_finite, step=report.step)
+    if report.skipped or sigmas is None:
+        return trouble
+    return stability.note_loss(report.loss_nats, step=report.step, sigmas=sigmas)
+
+
+def newest_intact(directory: Path, *, at_most: int) -> Path | None:
+    """The newest `step_N` with N of `at_most` or less whose every file is what was written, or None."""
+    for path in reversed(list_checkpoints(directory)):
+        if int(path.name.removeprefix("step_")) <= at_most:
+            try:
+                verify_checkpoint(path)
+            except CorruptArtifactError as error:
+                logger.warning("%s; looking at the one before", error)
+            else:
+                return path
+    return None
+
+
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has neither NaN nor infinity; here they are what is looked for."""
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
