@@ -36,6 +36,10 @@ def _nothing(_config: Any) -> frozenset[str]:
     return frozenset()
 
 
+def _no_command(_config: Any) -> str | None:
+    return None
+
+
 def _always(_config: Any) -> str | None:
     return None
 
@@ -57,7 +61,9 @@ class Stage(Generic[C]):
         version: To be raised when the code's result changes under equal settings.
         resumable: Whether `run` continues what a killed `run` left in its directory. Such stages are the
             expensive ones, and a finished one is never redone unless the user asks.
-        goes_on_with_other: Inputs that a resumable stage goes on with although they are not those that it began with.
+        goes_on_with_other: Inputs that a resumable stage, while it is not finished, goes on with although they are not
+            those that it began with.
+        repair: The command that mends a damaged artifact, where there is one; named with the damage.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Stage(Generic[C]):
     version: int = 1
     resumable: bool = False
     goes_on_with_other: Callable[[C], frozenset[str]] = _nothing
+    repair: Callable[[C], str | None] = _no_command
 
     @property
     def reads(self) -> tuple[str, ...]:

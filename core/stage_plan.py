@@ -91,12 +91,15 @@ def _compare(
         manifest = read_manifest(place)
         artifact = load_artifact(stage.name, place)
     except CorruptArtifactError as error:
-        return decision("redo" if asked or not stage.resumable else "blocked", str(error))
+        command = stage.repair(config)
+        way_out = f"; `{command}` makes what is damaged again" if command is not None else ""
+        return decision("redo" if asked or not stage.resumable else "blocked", f"{error}{way_out}")
     if manifest is None:
         return decision("run")
     if stage.name in selection.rebuild:
         return decision("redo", "asked for with --rebuild")
-    allowed = stage.goes_on_with_other(config)
+    # What is finished was made from what it was made from.
+    allowed = stage.goes_on_with_other(config) if artifact is None else frozenset()
     before, now = manifest["recipe"], recipe_of(stage, config, earlier)
     others = [name for name in sorted(allowed) if _is_other(name, before, now, earlier)]
     differences = _differences(_without_inputs(before, allowed), _without_inputs(now, allowed))

@@ -4,6 +4,7 @@ A stage reads the directories of earlier stages and writes its own; what it comp
 """
 
 import logging
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -258,6 +259,10 @@ def _rows_if(allowed: bool, stage: str) -> frozenset[str]:
     return frozenset({stage}) if allowed else frozenset()
 
 
+def _repair_rows(config: PipelineConfig) -> str:
+    return shlex.join(["python", "scripts/inspect_data.py", str(config.run.directory), "verify", "--repair"])
+
+
 def _in_run(name: str, explicit: Path | None, config: PipelineConfig) -> Path:
     return explicit if explicit is not None else config.run.directory / name
 
@@ -351,6 +356,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             needs=("collect", "tokenizer"),
             place=lambda c: _in_run("dataset", c.data.dataset_dir, c),
             version=2,
+            repair=_repair_rows,
         ),
         Stage(
             name="data_report",
@@ -386,6 +392,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             sources=_instruction_source,
             disabled_because=_no_instructions,
             place=lambda c: c.run.directory / "instructions",
+            repair=_repair_rows,
         ),
         Stage(
             name="finetune",

@@ -55,6 +55,11 @@ def parser() -> Parser:
     )
     add("--device", help="train on auto, cpu, cuda, cuda:1 or mps (training.device)")
     add(
+        "--allow-data-change",
+        action="store_true",
+        help="go on tuning with other rows than a run began with, and record it; the tokenizer has to be the same",
+    )
+    add(
         "--rebuild",
         metavar="STAGE",
         action="append",
@@ -71,6 +76,8 @@ def main(arguments: list[str]) -> int:
     log_to_console(verbose=flags.debug)
     overrides = set_value(overrides, "training.device", flags.device)
     overrides = set_value(overrides, "instruction.data", flags.instruction_data)
+    if flags.allow_data_change:
+        overrides = set_value(overrides, "instruction.allow_data_change", True)
 
     # Imported after the flags are checked: torch takes a second to load.
     from pipeline.closing_page import closing_page

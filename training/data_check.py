@@ -4,6 +4,7 @@ Knows files and their digests; draws nothing at random and touches no tensor, so
 """
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +13,16 @@ from core.errors import BloomeryError, CorruptArtifactError
 from core.files import explain_disk_errors
 from data_processing.rows.arrow_rows import REPAIR, Shard
 from data_processing.rows.token_rows import TokenRows
+from training.events import record_event
 from training.trainer import StepReport, Trainer
+
+logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 
-REST = 9.0
-"""After each piece the thread rests this many times as long as it worked: a tenth of one core at most."""
+REST = 49.0
+"""After each piece the thread rests this many times as long as it worked: a fiftieth of one core at most, and still
+20 MB a second (measured), more than the ids that a training reads."""
 
 
 class CheckDataBeside:
@@ -48,14 +53,28 @@ class CheckDataBeside:
             CorruptArtifactError: a shard is not what was written; the checkpoints so far are kept, and none is added.
             DiskError: a shard cannot be read.
         """
-        if self._error is not None:
-            raise self._error
+        self.refuse_damage(trainer)
         epoch = int(report.step * trainer.config.gradient_accumulation_steps / self._batches_per_epoch)
         idle = self._thread is None or not self._thread.is_alive()
         if epoch > self._checked_epoch and idle:
             self._checked_epoch = epoch
             self._thread = threading.Thread(target=self._check, name="check-data", daemon=True)
             self._thread.start()
+
+    def refuse_damage(self, trainer: Trainer) -> None:
+        """Raise what the check has found, if anything; also what it found after the last step.
+
+        Raises:
+            CorruptArtifactError, DiskError: as for a step.
+        """
+        if self._error is not None:
+            record_event(
+                trainer.output_dir,
+                step=trainer.progress.step,
+                kind="data_damaged",
+                detail=str(self._error),
+            )
+            raise self._error
 
     def close(self) -> None:
         """End the check that is under way, if there is one."""
@@ -74,6 +93,10 @@ class CheckDataBeside:
 
     def _check_shard(self, shard: Shard) -> None:
         path = self._rows.directory / shard.file
+        if not path.is_file():
+            # No matter for the training, which has it mapped, and nothing that could be compared any more.
+            logger.warning("%s: was deleted while it is in use, so it is not checked", path)
+            return
         digest = hashlib.sha256()
         with explain_disk_errors(path), path.open("rb", buffering=0) as file:
             while True:
@@ -86,5 +109,6 @@ class CheckDataBeside:
         if not self._closed.is_set() and digest.hexdigest() != shard.sha256:
             raise CorruptArtifactError(
                 f"{path}: is not what was written (SHA-256 {digest.hexdigest()[:12]}…, expected {shard.sha256[:12]}…), "
-                f"and the run has learned from it since its last checkpoint; {REPAIR}, then resume"
+                f"and the run learns from it; nothing is saved from here on, and checkpoints since the damage came may "
+                f"have learned from it too; {REPAIR}, then resume"
             )

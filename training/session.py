@@ -142,9 +142,8 @@ def train_model(
         keep_freed_memory()
     model.to(device_manager.device)
     data = _data_fingerprint(train_loader)
-    state = _read_state(checkpoint, config, model, tokenizer, data) if checkpoint is not None else None
-    if state is not None and config.allow_data_change:
-        _note_data_change(output_dir, state, data)
+    rows = _rows_of(train_loader)
+    state = _read_state(checkpoint, config, model, tokenizer, rows) if checkpoint is not None else None
     length = (
         RunLength(**state["length"])
         if state is not None
@@ -164,7 +163,10 @@ def train_model(
     )
     if checkpoint is not None and state is not None:
         _restore(trainer, checkpoint, state)
-        _say_how_exact(state, trainer, source)
+        is_other_data = _is_other_data(state, data)
+        if is_other_data:
+            _note_data_change(trainer, state, data)
+        _say_how_exact(state, trainer, source, is_other_data=is_other_data)
     set_aside_later_checkpoints(output_dir, trainer.progress.step)
     logger.info(
         "%s: %s steps of %s rows x %d (%s), %s on %s",
@@ -176,8 +178,14 @@ def train_model(
         length.compute_dtype,
         device_manager.device,
     )
-    rows = _rows_of(train_loader) if config.verify_data else None
-    origin = _Origin(length, tokenizer, data, started, trainer.progress.active_seconds, rows)
+    origin = _Origin(
+        length,
+        tokenizer,
+        data,
+        started,
+        trainer.progress.active_seconds,
+        rows if config.verify_data else None,
+    )
     on_signal = StopOnSignal()
     while True:
         try:
@@ -265,6 +273,7 @@ def _run(
     for close in (*(sink.close for sink in sinks), weights.close, bar.close):
         closing.callback(close)
     hooks: list[Hook] = []
+    check = None
     if origin.rows_to_check is not None:
         # First, so that nothing learned from damaged rows is saved.
         check = CheckDataBeside(origin.rows_to_check, batches_per_epoch=source.batches_per_epoch)
@@ -289,6 +298,8 @@ def _run(
     hooks += [*extra_hooks, on_signal, SaveEvery(save), log.note_end_of_hooks]
     with closing, on_signal.listening(), saver:
         trainer.fit(WithoutWindows(source, trainer.progress.stability.skipped_windows), hooks)
+    if check is not None:
+        check.refuse_damage(trainer)
     if on_signal.received is not None:
         raise Preempted(
             f"{on_signal.received} at step {trainer.progress.step} of {trainer.total_steps}; saved in "
@@ -341,7 +352,7 @@ def _read_state(
     config: OptimizationConfig,
     model: TransformerLM,
     tokenizer: Tokenizer | None,
-    data_fingerprint: str | None,
+    rows: TokenRows | None,
 ) -> dict[str, Any]:
     if not checkpoint.is_dir():
         raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
@@ -362,10 +373,15 @@ def _read_state(
     then = state["tokenizer_fingerprint"]
     if then is not None and tokenizer is not None and then != tokenizer.fingerprint:
         differences.append(f"the tokenizer: was {then[:12]}, now {tokenizer.fingerprint[:12]}")
-    if _is_other_data(state, data_fingerprint) and not config.allow_data_change:
+    elif then is not None and rows is not None and then != rows.metadata.tokenizer_fingerprint:
+        # Whatever may change of the data: the ids of another vocabulary mean other texts.
         differences.append(
-            f"the data: was {state['data_fingerprint'][:12]}, now {str(data_fingerprint)[:12]}, which "
-            "allow_data_change would permit"
+            f"the tokenizer of the rows: was {then[:12]}, now {rows.metadata.tokenizer_fingerprint[:12]}"
+        )
+    if rows is not None and _is_other_data(state, rows.fingerprint) and not config.allow_data_change:
+        differences.append(
+            f"the data: was {state['data_fingerprint'][:12]}, now {rows.fingerprint[:12]}, which allow_data_change "
+            "(--allow-data-change) would permit"
         )
     if differences:
         raise MismatchError(
@@ -380,16 +396,22 @@ def _is_other_data(state: Mapping[str, Any], data_fingerprint: str | None) -> bo
     return None not in (then, data_fingerprint) and then != data_fingerprint
 
 
-def _note_data_change(output_dir: Path, state: Mapping[str, Any], data_fingerprint: str | None) -> None:
-    if not _is_other_data(state, data_fingerprint):
-        return
-    step = state["progress"]["step"]
+def _note_data_change(trainer: Trainer, state: Mapping[str, Any], data_fingerprint: str | None) -> None:
+    step = trainer.progress.step
     record_event(
-        output_dir, step=step, kind="data_changed", was=state["data_fingerprint"], now=data_fingerprint
+        trainer.output_dir,
+        step=step,
+        kind="data_changed",
+        detail="the run goes on with other rows, as allow_data_change permits",
+        was=state["data_fingerprint"],
+        now=data_fingerprint,
     )
+    # A loss on other held-out rows is not to be compared with the best so far.
+    trainer.progress.best_validation_loss = None
+    trainer.progress.evaluations_without_gain = 0
     logger.warning(
         "from step %d on the run learns from other data (%s instead of %s), as allow_data_change permits; it is no "
-        "run that one of these alone would have given",
+        "run that one of these alone would have given, and which weights are best is decided anew",
         step,
         str(data_fingerprint)[:12],
         state["data_fingerprint"][:12],
@@ -409,9 +431,13 @@ def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> No
         trainer.should_stop = f"had stopped early at step {trainer.progress.step}"
 
 
-def _say_how_exact(state: Mapping[str, Any], trainer: Trainer, source: BatchSource) -> None:
+def _say_how_exact(
+    state: Mapping[str, Any], trainer: Trainer, source: BatchSource, *, is_other_data: bool
+) -> None:
     then, now = state["numerics"], _numerics(trainer)
     reasons = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
+    if is_other_data:
+        reasons.append("the data changed")
     if trainer.device_manager.device.type != "cpu":
         reasons.append(f"{trainer.device_manager.device.type} kernels may add in another order")
     if not source.is_repeatable:

@@ -199,8 +199,9 @@ def test_an_interrupted_training_goes_on_with_another_input_where_that_is_allowe
     assert decisions["train"].reasons == ("with another repeat than it began with, as allowed",)
     assert line.artifacts["train"].metrics == {"resumed_from": 2}
     assert (line.config.root / "train" / "final" / "weights").read_text() == "xyzxyz"
-    # What it was made from last is what it is compared with from now on.
+    # What it was made from last is what it is compared with from now on, and finished it goes on with nothing else.
     assert set(line.actions(letters="xyz").values()) == {"reuse"}
+    assert line.actions(letters="qrs", other_text=True)["train"] == "blocked"
 
 
 def test_an_interrupted_training_with_another_setting_is_refused(line: Line) -> None:

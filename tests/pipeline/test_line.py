@@ -19,6 +19,7 @@ from core.errors import (
     StaleArtifactError,
 )
 from core.files import lock
+from core.manifest import write_manifest
 from core.stage import Selection
 from core.training_config import PipelineConfig
 from pipeline.arguments import STAGE_NAMES
@@ -122,12 +123,14 @@ def test_a_changed_raw_file_is_named_in_the_plan(trained: tuple[Path, TrainedLin
 
 def test_a_training_goes_on_with_more_data_where_that_is_allowed(tmp_path: Path) -> None:
     write_inputs(tmp_path)
-    only_pretraining = Selection(until="pretrain")
     config = PipelineConfig.from_dict(settings(tmp_path))
-    before = train_llm_from_scratch(config, selection=only_pretraining)
-    (tmp_path / "raw" / "extra.txt").write_text(
-        "One more document about slow fires and the making of iron.\n" * 3
-    )
+    before = train_llm_from_scratch(config, selection=Selection(until="pretrain"))
+    place = before.artifacts["pretrain"].directory
+    # As a kill after step 25 leaves it.
+    shutil.rmtree(place / "step_30")
+    shutil.rmtree(place / "final")
+    write_manifest(place, {"status": "running", "recipe": manifest(before, "pretrain")["recipe"]})
+    (tmp_path / "raw" / "extra.txt").write_text("One more document about slow fires and iron.\n" * 3)
     same_tokenizer = Selection(until="pretrain", skip=frozenset({"tokenizer"}))
     with pytest.raises(
         StaleArtifactError, match=r"pretrain .* would have to be redone: dataset is made anew"
@@ -138,9 +141,9 @@ def test_a_training_goes_on_with_more_data_where_that_is_allowed(tmp_path: Path)
     assert (actions["dataset"], actions["pretrain"]) == ("redo", "continue")
     after = train_llm_from_scratch(allowed, selection=same_tokenizer)
     assert after.artifacts["dataset"].fingerprint != before.artifacts["dataset"].fingerprint
-    assert after.artifacts["pretrain"].fingerprint == before.artifacts["pretrain"].fingerprint
-    events = (after.artifacts["pretrain"].directory / "events.jsonl").read_text().splitlines()
-    assert [(json.loads(line)["step"], json.loads(line)["kind"]) for line in events] == [(30, "data_changed")]
+    assert after.artifacts["pretrain"].fingerprint != before.artifacts["pretrain"].fingerprint
+    events = [json.loads(line) for line in (place / "events.jsonl").read_text().splitlines()]
+    assert [(event["step"], event["kind"]) for event in events] == [(25, "data_changed")]
     assert {d.action for d in plan_line(config, None, same_tokenizer)[1][:5]} <= {"reuse", "taken as it is"}
 
 

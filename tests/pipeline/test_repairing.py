@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import CorruptArtifactError, DataError, LockedError
+from core.errors import CorruptArtifactError, DataError, LockedError, StaleArtifactError
 from core.files import lock
 from core.stage import Selection
 from data_processing.rows.token_rows import TokenRows
@@ -127,3 +127,19 @@ def test_rows_that_come_out_differently_never_replace_anything(
         assert not list((made / "run").glob(".dataset.tmp-*"))
     finally:
         shard.write_bytes(good)
+
+
+def test_a_line_that_damaged_rows_stop_names_the_repair_and_goes_on_behind_it(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    values = settings(tmp_path, training={"total_steps": 2})
+    trained = train_llm_from_scratch(values, selection=Selection(until="pretrain"))
+    flip(tmp_path / "run" / "dataset" / "train" / "data-00000.arrow")
+    command = f"`python scripts/inspect_data.py {tmp_path}/run verify --repair`"
+    with pytest.raises(
+        StaleArtifactError, match=rf"data-00000\.arrow: its content .*{command} makes what is"
+    ):
+        train_llm_from_scratch(values, selection=Selection(until="pretrain"))
+    assert repair(tmp_path) == ["dataset/train/data-00000.arrow"]
+    assert (
+        train_llm_from_scratch(values, selection=Selection(until="pretrain")).artifacts == trained.artifacts
+    )

@@ -36,6 +36,7 @@ def test_help_names_every_setting_and_every_documented_flag(tmp_path: Path) -> N
         "--skip-data-collection",
         "--skip-tokenizer",
         "--skip-pretraining",
+        "--allow-data-change",
         "--plan",
         "--until",
         "--only",

@@ -1,3 +1,7 @@
+import json
+import logging
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,6 +41,8 @@ def test_a_flipped_bit_ends_the_run_before_anything_learned_after_is_saved(kit) 
         train(kit, rows, "out", total_steps=4000, save_steps=4000)
     assert str(shard) in str(caught.value)
     assert "verify --repair" in str(caught.value)
+    [event] = [json.loads(line) for line in (kit.root / "out" / "events.jsonl").read_text().splitlines()]
+    assert event["kind"] == "data_damaged" and str(shard) in event["detail"]
     assert list_checkpoints(kit.root / "out") == []
     assert not (kit.root / "out" / "final").exists()
 
@@ -71,3 +77,34 @@ def test_without_the_check_damage_goes_unnoticed(kit) -> None:
     rows = rows_at(kit, "rows")
     flip(rows)
     assert train(kit, rows, "out", verify_data=False).num_steps == 12
+
+
+def test_damage_that_is_found_after_the_last_step_leaves_no_final(kit) -> None:
+    rows = rows_at(kit, "rows")
+    flip(rows)
+
+    def wait_for_the_check(_trainer, _report) -> None:
+        for thread in threading.enumerate():
+            if thread.name == "check-data":
+                thread.join()
+
+    trainer = kit.pretraining(output_dir=str(kit.root / "out"), total_steps=1, warmup_steps=0)
+    trainer.hooks = (wait_for_the_check,)
+    with pytest.raises(CorruptArtifactError, match="is not what was written"):
+        trainer.train(RowBatches(rows, batch_size=4, seed=1))
+    assert not (kit.root / "out" / "final").exists()
+
+
+def test_rows_that_are_deleted_under_the_training_are_no_damage(
+    kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = rows_at(kit, "rows")
+    shutil.rmtree(rows.directory)
+    with caplog.at_level(logging.WARNING):
+        assert train(kit, rows, "out").num_steps == 12
+    assert "was deleted while it is in use, so it is not checked" in caplog.text
+
+
+def test_no_thread_is_left_behind(kit) -> None:
+    train(kit, rows_at(kit, "rows"), "out")
+    assert "check-data" not in {thread.name for thread in threading.enumerate()}

@@ -346,10 +346,48 @@ def test_other_data_is_refused_or_when_allowed_recorded(kit, caplog: pytest.LogC
     changed = RowBatches(kit.dataset["validation"], batch_size=4, seed=1)
     with pytest.raises(MismatchError, match=r"the data: was .*, now .*allow_data_change"):
         kit.pretraining().train(changed, resume_from_checkpoint=out / "step_4")
-    result = kit.pretraining(allow_data_change=True).train(changed, resume_from_checkpoint=out / "step_4")
+    with caplog.at_level(logging.INFO):
+        result = kit.pretraining(allow_data_change=True).train(changed, resume_from_checkpoint=out / "step_4")
     assert result.num_steps == 12
     [event] = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     assert (event["step"], event["kind"]) == (4, "data_changed")
     assert event["was"] == kit.dataset["train"].fingerprint
     assert event["now"] == kit.dataset["validation"].fingerprint
     assert "learns from other data" in caplog.text
+    assert "going on from step 4 (not bit-exact because the data changed)" in caplog.text
+
+
+def test_rows_of_another_tokenizer_are_refused_also_where_other_data_are_allowed(
+    kit, small_corpus, tmp_path
+) -> None:
+    from tokenization.tokenizer_trainer import TokenizerTrainer
+
+    out = kit.root / "checkpoints"
+    with pytest.raises(Preempted):
+        run(kit, 4)
+    TokenizerTrainer(384, "unigram").train_from_jsonl(small_corpus, "tokenizer", tmp_path / "other")
+    with DatasetBuilder(tmp_path / "other", 32).build_from_jsonl(small_corpus, 0.8, 0.1, 0.1) as dataset:
+        changed = RowBatches(dataset["train"], batch_size=4, seed=1)
+        with pytest.raises(MismatchError, match="the tokenizer of the rows: was"):
+            kit.pretraining(allow_data_change=True).train(changed, resume_from_checkpoint=out / "step_4")
+    assert not (out / "events.jsonl").exists()
+
+
+def test_the_best_weights_are_decided_anew_on_other_data(kit) -> None:
+    out = kit.root / "checkpoints"
+    with pytest.raises(Preempted):
+        run(kit, 7)
+    best: dict[int, float | None] = {}
+
+    def note(trainer, report) -> None:
+        best[report.step] = trainer.progress.best_validation_loss
+
+    trainer = kit.pretraining(allow_data_change=True)
+    trainer.hooks = (note,)
+    held_out = RowBatches(kit.dataset["validation"], batch_size=4, seed=1)
+    trainer.train(
+        held_out, DataLoader(kit.dataset["test"], batch_size=4), resume_from_checkpoint=out / "step_7"
+    )
+    # Step 6 was evaluated on other rows; the first evaluation on these comes with step 12.
+    assert (best[8], best[11]) == (None, None)
+    assert best[12] is not None
