@@ -77,12 +77,11 @@ class Config(BaseModel):
             if (section := _section(field)) is not None:
                 rows.extend(section.settings_help(f"{prefix}{name}."))
                 continue
-            default = field.get_default(call_default_factory=True)
             rows.append(
                 SettingHelp(
                     key=prefix + name,
                     type=_type_name(field.annotation),
-                    default=json.dumps(default, default=_json_default),
+                    default=_default_text(field),
                     description=" ".join(filter(None, [field.description, _range_text(field)])),
                 )
             )
@@ -272,8 +271,13 @@ def _how_to_unset(field: FieldInfo) -> str:
         return "leave out what is empty; [] is an empty list"
     if type(None) in typing.get_args(field.annotation):
         return "set it to null to leave it unset"
-    default = json.dumps(field.get_default(call_default_factory=True), default=_json_default)
-    return f"leave it out for the default, {default}"
+    return f"leave it out for the default, {_default_text(field)}"
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "none"
+    return json.dumps(field.get_default(call_default_factory=True), default=_json_default)
 
 
 def _section(field: FieldInfo) -> type[Config] | None:

@@ -271,7 +271,7 @@ class OptimizationConfig(Config):
         gt=0.0,
         le=1e6,
         description="A run whose smoothed loss stays so many standard deviations above the usual one goes back to a "
-        "checkpoint and leaves out the data that led there; null = losses are not watched.",
+        "checkpoint and leaves out the data that led there (a number of deviations); null = losses are not watched.",
         json_schema_extra=RUNTIME,
     )
     max_rollbacks: int | None = Field(
