@@ -7,11 +7,13 @@ import io
 import os
 import signal
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from core.config import HELP_COLUMNS
 from core.errors import BloomeryError, Preempted, UsageError
 from core.threads import share_the_machine
 
@@ -22,8 +24,17 @@ INTERNAL_ERROR_EXIT_CODE = 70
 class Parser(argparse.ArgumentParser):
     """Reports mistakes like every other error of the project; also the parser of each command."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
+    def __init__(
+        self, *, examples: Sequence[str] = (), description: str | None = None, **settings: Any
+    ) -> None:
+        super().__init__(
+            **settings,
+            description=textwrap.fill(description or "", HELP_COLUMNS),
+            # The examples come last: of a long page a terminal shows the end.
+            epilog="\n  ".join(["examples:", *examples]) if examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing."""

@@ -6,10 +6,16 @@ from pathlib import Path
 from core.logs import log_to_console
 from pipeline.command import Parser, run_command
 
+EXAMPLES = (
+    "python scripts/doctor.py",
+    "python scripts/doctor.py runs/mine",
+    "python scripts/doctor.py runs/mine/pretrain --device cpu",
+)
+
 
 def parser() -> Parser:
     """The command line of this script."""
-    result = Parser(description=__doc__)
+    result = Parser(description=__doc__, examples=EXAMPLES)
     result.add_argument(
         "run", nargs="?", type=Path, metavar="RUN", help="directory of a run, or of one training of it"
     )

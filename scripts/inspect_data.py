@@ -2,10 +2,8 @@
 
 import argparse
 import sys
-import textwrap
 from pathlib import Path
 
-from core.config import HELP_COLUMNS
 from core.errors import CorruptArtifactError, UsageError
 from core.logs import log_to_console
 from core.manifest import read_manifest, verify_files
@@ -52,11 +50,7 @@ EXAMPLES = (
 
 def parser() -> Parser:
     """The command line of this script."""
-    result = Parser(
-        description=textwrap.fill(__doc__ or "", HELP_COLUMNS),
-        epilog="\n  ".join(["examples:", *EXAMPLES]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = Parser(description=__doc__, examples=EXAMPLES)
     result.add_argument(
         "place", metavar="RUN_OR_CORPUS_DIR", type=Path, help="directory of a run or of a corpus"
     )

@@ -16,15 +16,27 @@ REFRESH_SECONDS = 3.0
 
 CLEAR_SCREEN = "\033[H\033[2J"
 
+EXAMPLES = (
+    "python scripts/monitor.py runs/mine",
+    "python scripts/monitor.py runs/mine runs/other --once",
+    "python scripts/monitor.py runs/mine --html curves.html",
+)
+
 
 def parser() -> Parser:
     """The command line of this script."""
-    result = Parser(description=__doc__)
+    result = Parser(description=__doc__, examples=EXAMPLES)
     result.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="directory of a run, or of one training of it"
     )
     result.add_argument("--once", action="store_true", help="print the page once and leave")
-    result.add_argument("--every", type=float, default=REFRESH_SECONDS, metavar="SECONDS", help="Default: 3.")
+    result.add_argument(
+        "--every",
+        type=float,
+        default=REFRESH_SECONDS,
+        metavar="SECONDS",
+        help="look again so often. Default: 3.",
+    )
     result.add_argument(
         "--html",
         type=Path,

@@ -129,7 +129,7 @@ def run_with_power_cuts(
 
 
 def test_a_power_cut_at_any_operation_loses_and_tears_nothing_that_was_saved(tmp_path: Path) -> None:
-    promises = run_with_power_cuts(tmp_path, num_steps=4, random_cuts=8)
+    promises = run_with_power_cuts(tmp_path, num_steps=5, random_cuts=8)
     assert promises.violations == []
     assert promises.num_images > 500, "the disk was hardly asked for anything"
 
