@@ -114,7 +114,9 @@ def _loss_and_error(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _compiled_loss_and_error() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    return torch.compile(_loss_and_error, dynamic=False)
+    # Not one size for good: with answers alone to learn, each batch has another number of positions, and compiling for
+    # each took 28 s of the first 15 steps instead of 6.
+    return torch.compile(_loss_and_error)
 
 
 def _parts(num_positions: int, num_tokens: int) -> Iterator[slice]:
