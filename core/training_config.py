@@ -303,7 +303,7 @@ class OptimizationConfig(Config):
         False, description="Recompute blocks in the backward pass: less memory, more time."
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "auto",
+        "off",
         description="torch.compile, which takes some seconds at the start and fewer for each step after: auto = where "
         "it works and the run is long enough to win by it. true means on, false means off.",
     )

@@ -109,3 +109,18 @@ def test_compiled_it_gives_the_same_within_rounding(kit) -> None:
             results.append((loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])))
         torch.testing.assert_close(results[1][0], results[0][0], atol=0, rtol=1e-5)
         torch.testing.assert_close(results[1][1], results[0][1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_batches_with_other_numbers_of_targets_are_not_compiled_anew() -> None:
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    features, weight, labels = features_weight_labels("none")
+    for num_ignored in range(10):
+        labels[:num_ignored] = -100
+        compiled = summed_cross_entropy(features, weight, labels, compiled=True)
+        torch.testing.assert_close(compiled, summed_cross_entropy(features, weight, labels))
+    assert counters["stats"]["unique_graphs"] <= 2  # the first size, and then any size
