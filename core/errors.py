@@ -93,6 +93,13 @@ class WorkerDiedError(BloomeryError):
     exit_code = 70
 
 
+class PeerLostError(BloomeryError):
+    """Another process of a run with several ended or hangs."""
+
+    code = "E034"
+    exit_code = 70
+
+
 class UnreachableError(BloomeryError):
     """A service on the network does not answer, or answers that it cannot now."""
 

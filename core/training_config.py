@@ -216,6 +216,20 @@ class OptimizationConfig(Config):
     gradient_accumulation_steps: int = Field(
         1, ge=1, le=65_536, description="Number of micro-batches in one step."
     )
+    global_batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=10_000_000_000,
+        description="Tokens of one step on all devices together; batch_size is then the most rows that a device takes "
+        "at a time, and gradient_accumulation_steps is worked out. null = batch_size x gradient_accumulation_steps "
+        "rows on each device.",
+    )
+    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = Field(
+        "auto",
+        description="How several processes (torchrun) train one model: ddp = each holds all of it, fsdp = it is spread "
+        "over all, hsdp = over those of a machine; auto = ddp where it fits, else fsdp.",
+        json_schema_extra=RUNTIME,
+    )
     total_steps: int | None = Field(
         None, ge=1, le=1_000_000_000, description="Length of the run, in steps; null = by epochs or time."
     )
@@ -400,6 +414,11 @@ class OptimizationConfig(Config):
         if len(given) > 1:
             raise ValueError(
                 f"{' and '.join(given)} both say how long to train; keep one, set others to null"
+            )
+        if self.global_batch_tokens is not None and self.gradient_accumulation_steps != 1:
+            raise ValueError(
+                f"global_batch_tokens and gradient_accumulation_steps={self.gradient_accumulation_steps} both say how "
+                "large a step is; keep one"
             )
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(

@@ -60,7 +60,7 @@ def _length(
     rows = dataset.metrics["splits"]["train"]["rows"] if dataset is not None else 1
     steps, because = resolve_total_steps(
         settings,
-        batches_per_epoch=rows / settings.batch_size,
+        steps_per_epoch=rows / (settings.batch_size * settings.gradient_accumulation_steps),
         tokens_per_step=tokens_per_step,
         num_parameters=num_parameters,
     )

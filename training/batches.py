@@ -1,7 +1,7 @@
 """Which rows are in which micro-batch: a pure function of (seed, number of the micro-batch), known without state."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader
 
 from core.errors import ConfigError, DataError
 from core.seeds import derive_seed
+from core.training_config import OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
 from training.losses import Batch
+from training.step_batch import StepBatch, share_step
 
 BATCH_KEYS = ("input_ids", "labels", "position_ids")
 
@@ -27,8 +29,8 @@ class BatchSource(Protocol):
     def is_repeatable(self) -> bool:
         """Whether another process is known to get the same batches."""
 
-    def from_micro_batch(self, start: int) -> Iterator[Batch]:
-        """Micro-batches number `start`, `start` + 1, … without end, the same ones in every process."""
+    def micro_batches(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """The micro-batches of these rising numbers, the same ones in every process."""
 
 
 class RowBatches:
@@ -44,6 +46,7 @@ class RowBatches:
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
+        self._shuffled: tuple[int, np.ndarray[Any, Any]] | None = None
 
     @property
     def batches_per_epoch(self) -> float:
@@ -55,22 +58,26 @@ class RowBatches:
         """True: the order is computed."""
         return True
 
-    def from_micro_batch(self, start: int) -> Iterator[Batch]:
-        """Micro-batches number `start`, `start` + 1, … without end."""
-        order = self._row_order(start * self.batch_size)
-        while True:
-            yield to_tensors(self.rows.batch(list(itertools.islice(order, self.batch_size))))
+    def micro_batches(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """The micro-batches of these numbers."""
+        for number in numbers:
+            yield to_tensors(self.rows.batch(self.row_numbers(number)))
 
     def row_numbers(self, micro_batch: int) -> list[int]:
         """Which rows are in the micro-batch of this number."""
-        return list(itertools.islice(self._row_order(micro_batch * self.batch_size), self.batch_size))
+        start = micro_batch * self.batch_size
+        return [self._row_at(position) for position in range(start, start + self.batch_size)]
 
-    def _row_order(self, position: int) -> Iterator[int]:
+    def in_micro_batches_of(self, num_rows: int) -> "RowBatches":
+        """The same rows in the same order, so many at a time."""
+        return RowBatches(self.rows, batch_size=num_rows, seed=self.seed)
+
+    def _row_at(self, position: int) -> int:
         epoch, offset = divmod(position, len(self.rows))
-        while True:
+        if self._shuffled is None or self._shuffled[0] != epoch:
             generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch)))
-            yield from generator.permutation(len(self.rows))[offset:].tolist()
-            epoch, offset = epoch + 1, 0
+            self._shuffled = epoch, generator.permutation(len(self.rows))
+        return int(self._shuffled[1][offset])
 
 
 class LoaderBatches:
@@ -127,12 +134,15 @@ class LoaderBatches:
         """Whether the order comes from torch's own samplers."""
         return self._is_repeatable
 
-    def from_micro_batch(self, start: int) -> Iterator[Batch]:
-        """Micro-batches number `start`, `start` + 1, … without end."""
-        epoch, offset = divmod(start, len(self.loader))
-        while True:
-            yield from itertools.islice(self._one_epoch(epoch), offset, None)
-            epoch, offset = epoch + 1, 0
+    def micro_batches(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """The micro-batches of these numbers; those between are loaded too, and dropped."""
+        running: Iterator[tuple[int, Batch]] = iter(())
+        epoch = -1
+        for number in numbers:
+            wanted_epoch, offset = divmod(number, len(self.loader))
+            if wanted_epoch != epoch:
+                epoch, running = wanted_epoch, enumerate(self._one_epoch(wanted_epoch))
+            yield next(batch for index, batch in running if index == offset)
 
     def _one_epoch(self, epoch: int) -> Iterator[Batch]:
         seed = derive_seed(self.seed, "order", epoch)
@@ -150,6 +160,32 @@ class LoaderBatches:
 def training_batches(loader: "BatchSource | DataLoader[Any]", *, seed: int) -> BatchSource:
     """`loader` as a source of micro-batches."""
     return LoaderBatches(loader, seed=seed) if isinstance(loader, DataLoader) else loader
+
+
+def divide_steps(
+    config: OptimizationConfig, source: BatchSource, *, context: int, num_processes: int, rows: int | None
+) -> tuple[StepBatch, BatchSource]:
+    """How each step is divided, and the source in the micro-batches that it takes.
+
+    Args:
+        rows: Of a step, where a run is under way; None = as the settings say.
+
+    Raises:
+        ConfigError: the step cannot be divided, or not into the batches of a DataLoader.
+    """
+    fixed = source.loader.batch_size if isinstance(source, LoaderBatches) else None
+    if fixed is not None:
+        config = config.replace(batch_size=fixed)
+    step_batch = share_step(config, context=context, num_processes=num_processes, rows=rows)
+    if step_batch.micro_batch_rows == config.batch_size:
+        return step_batch, source
+    if isinstance(source, RowBatches):
+        return step_batch, source.in_micro_batches_of(step_batch.micro_batch_rows)
+    raise ConfigError(
+        f"a step has {step_batch.rows} rows, which {num_processes} processes share in micro-batches of at most "
+        f"{step_batch.micro_batch_rows}, but the training loader gives {config.batch_size} at a time; give a loader "
+        f"with batch_size={step_batch.micro_batch_rows}"
+    )
 
 
 def rows_in_order(rows: TokenRows, *, batch_size: int) -> Sequence[Batch]:

@@ -54,7 +54,7 @@ class CheckDataBeside:
             DiskError: a shard cannot be read.
         """
         self.refuse_damage(trainer)
-        epoch = int(report.step * trainer.config.gradient_accumulation_steps / self._batches_per_epoch)
+        epoch = int(report.step * trainer.step_batch.num_micro_batches / self._batches_per_epoch)
         idle = self._thread is None or not self._thread.is_alive()
         if epoch > self._checked_epoch and idle:
             self._checked_epoch = epoch

@@ -198,7 +198,7 @@ class LogSteps:
 
     def _values(self, trainer: Trainer, report: StepReport) -> dict[str, float]:
         speed = self._tokens / max(self._seconds, 1e-9)
-        micro_batches = report.step * trainer.config.gradient_accumulation_steps
+        micro_batches = report.step * trainer.step_batch.num_micro_batches
         values = {
             "train/loss": sum(self._losses) / len(self._losses),
             "train/learning_rate": report.learning_rate,
@@ -285,8 +285,9 @@ class StopOnSignal:
         self.received: str | None = None
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
-        """Ask the trainer to stop if a signal came."""
-        if self.received is not None:
+        """Ask the trainer to stop if a signal came, to this process or to any that trains with it."""
+        if trainer.world.any(self.received is not None):
+            self.received = self.received or "a signal to another process"
             trainer.should_stop = self.received
 
     @contextlib.contextmanager

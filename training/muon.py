@@ -3,11 +3,15 @@
 Shapes: K matrices of one shape, m rows (output features), n columns (input features).
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from training.parallel import local
+from training.whole_matrices import of_whole_matrices
 
 POLAR_EXPRESS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
@@ -78,17 +82,19 @@ class Muon(torch.optim.Optimizer):
                 self._step_together(matrices, group)
 
     def _step_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [_gradient(matrix) for matrix in matrices]
-        momenta = [self._momentum(matrix) for matrix in matrices]
+        # Of matrices that are spread over processes, each works on its own part, but for the orthogonalization.
+        gradients = [local(_gradient(matrix)) for matrix in matrices]
+        momenta = [local(self._momentum(matrix)) for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
-        directions = orthogonalize(torch.stack(ahead), compute_dtype=self.compute_dtype)
+        together = functools.partial(orthogonalize, compute_dtype=self.compute_dtype)
+        directions = of_whole_matrices(together, torch.stack(ahead), like=matrices[0])
         m, n = matrices[0].shape
         steps = directions.to(matrices[0].dtype).mul_(group["lr"] * max(1.0, m / n) ** 0.5)
         if group["weight_decay"]:
-            weights = torch.stack(list(matrices))
+            weights = torch.stack([local(matrix) for matrix in matrices])
             steps.addcmul_(weights, weights * steps > 0, value=group["lr"] * group["weight_decay"])
-        torch._foreach_sub_(matrices, list(steps))
+        torch._foreach_sub_([local(matrix) for matrix in matrices], list(steps))
 
     def _momentum(self, matrix: Tensor) -> Tensor:
         state = self.state[matrix]

@@ -9,6 +9,7 @@ from torch import nn
 from core.errors import CorruptArtifactError, MismatchError
 from core.training_config import OptimizationConfig
 from training.muon import Muon
+from training.parallel import spread_like
 from training.schedules import muon_momentum
 
 Optimizers = Sequence[torch.optim.Optimizer]
@@ -113,6 +114,10 @@ def _load_into(
             state.setdefault(indices[name], {})[kind] = value
     if tensors:
         _check_complete(state, names, optimizer)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, values in state.items():
+        # AdamW's counter of steps is no part of a parameter.
+        state[index] = {k: spread_like(v, parameters[index]) if v.ndim else v for k, v in values.items()}
     # load_state_dict puts each tensor where this optimizer wants it (AdamW's step counter moves with `fused`).
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -2,10 +2,9 @@
 
 import collections
 import dataclasses
-import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +34,17 @@ class GoBack(Exception):  # noqa: N818 - a request to who carries out the run, n
 
 
 class WithoutWindows:
-    """A source of micro-batches that leaves out some of another's.
+    """A source of micro-batches that leaves out those of some steps of another's.
 
     Args:
-        windows: In order, without overlap.
+        windows: Of steps, in order, without overlap.
+        num_each: Micro-batches of a step, of all processes together.
     """
 
-    def __init__(self, source: BatchSource, windows: list[Window]) -> None:
+    def __init__(self, source: BatchSource, windows: list[Window], *, num_each: int) -> None:
         self._source = source
         self._windows = windows
+        self._num_each = num_each
 
     @property
     def batches_per_epoch(self) -> float:
@@ -55,14 +56,13 @@ class WithoutWindows:
         """Whether another process is known to get the same batches."""
         return self._source.is_repeatable
 
-    def from_micro_batch(self, start: int) -> Iterator[Batch]:
-        """Micro-batches from position `start` on among those that are left."""
-        number = number_at(start, self._windows)
-        for begin, length in self._windows:
-            if number < begin:
-                yield from itertools.islice(self._source.from_micro_batch(number), begin - number)
-            number = max(number, begin + length)
-        yield from self._source.from_micro_batch(number)
+    def micro_batches(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """The micro-batches at these positions among those that are left."""
+        yield from self._source.micro_batches(map(self._number, numbers))
+
+    def _number(self, position: int) -> int:
+        step, within = divmod(position, self._num_each)
+        return number_at(step, self._windows) * self._num_each + within
 
 
 class WatchStability:
@@ -92,7 +92,9 @@ class WatchStability:
         if trouble is None or trainer.config.max_rollbacks is None:
             return
         self._wait_for_saves()
-        checkpoint = newest_intact(trainer.output_dir, at_most=trouble.first_step)
+        checkpoint = _from_main(
+            trainer, lambda: newest_intact(trainer.output_dir, at_most=trouble.first_step)
+        )
         if checkpoint is None:
             logger.warning(
                 "%s; no checkpoint of step %d or before to go back to", trouble.reason, trouble.first_step
@@ -103,25 +105,25 @@ class WatchStability:
     def _go_back(self, trainer: Trainer, step: int, trouble: Trouble, checkpoint: Path) -> None:
         stability, config = trainer.progress.stability, trainer.config
         assert config.max_rollbacks is not None
-        num_each = config.gradient_accumulation_steps
-        first, end = trouble.first_step * num_each, step * num_each
         if stability.num_rollbacks >= config.max_rollbacks:
-            numbers = [number_at(position, stability.skipped_windows) for position in range(first, end)]
-            place = self._write_evidence(trainer, trouble, checkpoint, numbers)
+            place = trainer.output_dir / f"unstable_step_{step}"
+            if trainer.world.is_main:
+                self._write_evidence(trainer, trouble, checkpoint, place)
             raise DataError(
                 f"{trouble.reason}, after the run went back {stability.num_rollbacks} times (max_rollbacks); {place} "
                 f"names the rows and settings; try a learning_rate below {config.learning_rate}, look at the rows, or "
                 "go on with a larger max_rollbacks (with loss_spike_sigmas=null whatever the loss does)"
             )
-        windows = add_window(stability.skipped_windows, first=first, end=end)
-        record_event(
-            trainer.output_dir,
-            step=step,
-            kind="rollback",
-            to_step=int(checkpoint.name.removeprefix("step_")),
-            reason=trouble.reason,
-            skipped_micro_batches=windows,
-        )
+        windows = add_window(stability.skipped_windows, first=trouble.first_step, end=step)
+        if trainer.world.is_main:
+            record_event(
+                trainer.output_dir,
+                step=step,
+                kind="rollback",
+                to_step=int(checkpoint.name.removeprefix("step_")),
+                reason=trouble.reason,
+                skipped_steps=windows,
+            )
         logger.warning(
             "%s; going back to %s, and on without the data of steps %d to %d",
             trouble.reason,
@@ -131,18 +133,21 @@ class WatchStability:
         )
         raise GoBack(checkpoint, windows, stability.num_rollbacks + 1)
 
-    def _write_evidence(
-        self, trainer: Trainer, trouble: Trouble, checkpoint: Path, numbers: list[int]
-    ) -> Path:
-        """The directory with what is needed to see the trouble again."""
-        place = trainer.output_dir / f"unstable_step_{trainer.progress.step}"
+    def _write_evidence(self, trainer: Trainer, trouble: Trouble, checkpoint: Path, place: Path) -> None:
+        """Into the directory `place`, what is needed to see the trouble again."""
+        windows, num_each = trainer.progress.stability.skipped_windows, trainer.step_batch.num_micro_batches
+        numbers = [
+            number_at(step, windows) * num_each + within
+            for step in range(trouble.first_step, trainer.progress.step)
+            for within in range(num_each)
+        ]
         rows = self._source.row_numbers if isinstance(self._source, RowBatches) else None
         write_json(
             place / "report.json",
             {
                 "reason": trouble.reason,
                 "from_checkpoint": checkpoint.name,
-                "skipped_micro_batches": trainer.progress.stability.skipped_windows,
+                "skipped_steps": windows,
                 "micro_batches": [
                     {"number": number, "rows": rows(number) if rows is not None else None}
                     for number in numbers
@@ -152,7 +157,6 @@ class WatchStability:
         )
         settings = {"training": trainer.config.to_dict(), "model": trainer.model.config.to_dict()}
         write_json(place / "settings.json", settings)
-        return place
 
 
 def find_trouble(stability: Stability, report: StepReport, *, sigmas: float | None) -> Trouble | None:
@@ -167,6 +171,11 @@ def find_trouble(stability: Stability, report: StepReport, *, sigmas: float | No
     if report.skipped or sigmas is None:
         return trouble
     return stability.note_loss(report.loss_nats, step=report.step, sigmas=sigmas)
+
+
+def _from_main(trainer: Trainer, find: Callable[[], Path | None]) -> Path | None:
+    found = trainer.world.from_main(lambda: None if (path := find()) is None else str(path))
+    return None if found is None else Path(found)
 
 
 def newest_intact(directory: Path, *, at_most: int) -> Path | None:

@@ -24,6 +24,7 @@ from training.batches import BatchSource
 from training.compiling import should_compile
 from training.run_log import PLAN_FILE
 from training.schedules import Horizon
+from training.step_batch import StepBatch
 from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -51,13 +52,14 @@ class RunLength:
     because: str
     settings: Mapping[str, Any]
     compiled: bool
+    rows_per_step: int
+    """Of all processes together; kept whatever the run goes on with."""
 
 
 def resolve_total_steps(
-    config: OptimizationConfig, *, batches_per_epoch: float, tokens_per_step: int, num_parameters: int
+    config: OptimizationConfig, *, steps_per_epoch: float, tokens_per_step: int, num_parameters: int
 ) -> tuple[int, str]:
     """Length of a run without a time budget, in steps, and the reason in words."""
-    steps_per_epoch = batches_per_epoch / config.gradient_accumulation_steps
     if config.total_steps is not None:
         return config.total_steps, f"{config.total_steps / steps_per_epoch:.2f} passes over the data"
     if config.epochs is not None:
@@ -74,6 +76,7 @@ def fix_length(
     config: OptimizationConfig,
     device_manager: DeviceManager,
     source: BatchSource,
+    step_batch: StepBatch,
     output_dir: Path,
 ) -> RunLength:
     """The length of a run that starts, written to `plan.json`; or what stands there, if the settings are the same."""
@@ -89,41 +92,43 @@ def fix_length(
         compiled = should_compile(
             config.compile, device_manager.device, expected_seconds=config.time_budget_seconds
         )
-        total, because = _steps_within_budget(model, config, device_manager, source, dtype, compiled=compiled)
+        total, because = _steps_within_budget(
+            model, config, device_manager, source, step_batch, dtype, compiled=compiled
+        )
     else:
-        total, because = _steps_without_budget(model, config, source)
-        seconds = _expected_seconds(model, config, device_manager, dtype, total)
+        total, because = _steps_without_budget(model, config, source, step_batch)
+        seconds = _expected_seconds(model, step_batch, device_manager, dtype, total)
         compiled = should_compile(config.compile, device_manager.device, expected_seconds=seconds)
-    length = RunLength(total, str(dtype).removeprefix("torch."), because, settings, compiled)
+    length = RunLength(total, str(dtype).removeprefix("torch."), because, settings, compiled, step_batch.rows)
     write_json(path, dataclasses.asdict(length))
     return length
 
 
 def _steps_without_budget(
-    model: TransformerLM, config: OptimizationConfig, source: BatchSource
+    model: TransformerLM, config: OptimizationConfig, source: BatchSource, step_batch: StepBatch
 ) -> tuple[int, str]:
     return resolve_total_steps(
         config,
-        batches_per_epoch=source.batches_per_epoch,
-        tokens_per_step=_tokens_per_step(model, config),
+        steps_per_epoch=source.batches_per_epoch / step_batch.num_micro_batches,
+        tokens_per_step=_tokens_per_step(model, step_batch),
         num_parameters=count_parameters(model.config).total,
     )
 
 
-def _tokens_per_step(model: TransformerLM, config: OptimizationConfig) -> int:
-    return config.batch_size * config.gradient_accumulation_steps * model.config.max_position_embeddings
+def _tokens_per_step(model: TransformerLM, step_batch: StepBatch) -> int:
+    return step_batch.rows * model.config.max_position_embeddings
 
 
 def _expected_seconds(
     model: TransformerLM,
-    config: OptimizationConfig,
+    step_batch: StepBatch,
     device_manager: DeviceManager,
     dtype: torch.dtype,
     total_steps: int,
 ) -> float:
     # Six operations a parameter and token (Kaplan et al. 2020), at 0.4 of the speed of plain products.
-    operations = 6 * count_parameters(model.config).total * _tokens_per_step(model, config) * total_steps
-    return operations / (0.4 * device_manager.measured_flops(dtype))
+    tokens = _tokens_per_step(model, step_batch) * total_steps / step_batch.num_processes
+    return 6 * count_parameters(model.config).total * tokens / (0.4 * device_manager.measured_flops(dtype))
 
 
 def _steps_within_budget(
@@ -131,6 +136,7 @@ def _steps_within_budget(
     config: OptimizationConfig,
     device_manager: DeviceManager,
     source: BatchSource,
+    step_batch: StepBatch,
     dtype: torch.dtype,
     *,
     compiled: bool,
@@ -146,20 +152,21 @@ def _steps_within_budget(
         compute_dtype=dtype,
         output_dir=Path(),
         compiled=compiled,
+        step_batch=step_batch,
     )
-    batches = source.from_micro_batch(0)
+    batches = source.micro_batches(step_batch.numbers(rank=0, first_step=0))
     seconds: list[float] = []
     with torch.random.fork_rng(devices=[]):
         for _ in progress(range(PROBE_STEPS), description="measuring the speed", unit="step"):
-            step = [next(batches) for _ in range(config.gradient_accumulation_steps)]
+            step = [next(batches) for _ in range(step_batch.micro_batches_each)]
             seconds.append(probe.train_step(step).elapsed_seconds)
     # The first one compiles and fills caches. What else runs on the machine slows down some steps, speeds up none.
     step_seconds = min(seconds[1:])
     # A forward pass costs a third of a step (Kaplan et al. 2020): forward 1, backward 2.
-    evaluation = (config.eval_batches or 50) / 3 / config.gradient_accumulation_steps / config.eval_steps
+    evaluation = (config.eval_batches or 50) / 3 / step_batch.num_micro_batches / config.eval_steps
     available = BUDGET_SHARE_FOR_STEPS * config.time_budget_seconds - (time.monotonic() - started)
     total = max(1, int(available / (step_seconds * (1 + evaluation))))
-    passes = total * config.gradient_accumulation_steps / source.batches_per_epoch
+    passes = total * step_batch.num_micro_batches / source.batches_per_epoch
     return total, (
         f"{step_seconds * 1000:.0f} ms a step at first, to end after {config.time_budget_seconds:g} s; about "
         f"{passes:.2f} passes over the data"
@@ -167,7 +174,13 @@ def _steps_within_budget(
 
 
 def with_new_end(
-    length: RunLength, config: OptimizationConfig, source: BatchSource, model: TransformerLM, *, done: int
+    length: RunLength,
+    config: OptimizationConfig,
+    source: BatchSource,
+    model: TransformerLM,
+    step_batch: StepBatch,
+    *,
+    done: int,
 ) -> RunLength:
     """The stored length, or the one that was newly asked for: a finished run can be extended by saying so.
 
@@ -181,7 +194,7 @@ def with_new_end(
         raise ConfigError(
             "time_budget_seconds cannot be changed when a run is resumed; set total_steps or epochs instead"
         )
-    total, because = _steps_without_budget(model, config, source)
+    total, because = _steps_without_budget(model, config, source, step_batch)
     if total < done:
         raise ConfigError(
             f"the length is now {total} steps, but the checkpoint has {done} behind it; resume from an earlier one, or "

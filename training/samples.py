@@ -36,7 +36,12 @@ class WriteSamples:
     def __init__(self, trainer: Trainer, tokenizer: Tokenizer, batches: Iterable[Any]) -> None:
         self._tokenizer = tokenizer
         self._prompts = first_prompts(batches, trainer.config.num_samples, seed=trainer.config.seed)
-        self._file = JsonlMetrics(trainer.output_dir / SAMPLES_FILE, first_step=trainer.progress.step)
+        # A spread model computes in all processes or in none; one of them writes.
+        self._file = (
+            JsonlMetrics(trainer.output_dir / SAMPLES_FILE, first_step=trainer.progress.step)
+            if trainer.world.is_main
+            else None
+        )
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
         """Write samples when it is time."""
@@ -44,6 +49,8 @@ class WriteSamples:
             return
         for number, prompt in enumerate(self._prompts):
             ids = continue_greedily(trainer, prompt, self._tokenizer)
+            if self._file is None:
+                continue
             said = {"prompt": self._tokenizer.decode(prompt), "continuation": self._tokenizer.decode(ids)}
             self._file.write(report.step, said)
             if number == 0:
@@ -52,7 +59,8 @@ class WriteSamples:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def first_prompts(batches: Iterable[Any], number: int, *, seed: int) -> list[list[int]]:

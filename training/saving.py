@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
+from core.distributed import ALONE, World, explain_lost_peers
 from core.errors import DiskError
 from core.files import LOCAL_DISK, Disk
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.checkpoint import delete_old_checkpoints, save_checkpoint
+from training.parallel import is_spread, whole
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +37,23 @@ class CheckpointSaver:
         tokenizer: Saved beside the weights, or None.
         keep: Number of `step_N` checkpoints that are kept; None = all.
         in_background: Copy what is saved and write it while the training goes on; otherwise it waits.
+        world: The processes that hold the model; each has a saver, and the main one's writes.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer | None, *, keep: int | None, in_background: bool, disk: Disk = LOCAL_DISK
+        self,
+        tokenizer: Tokenizer | None,
+        *,
+        keep: int | None,
+        in_background: bool,
+        disk: Disk = LOCAL_DISK,
+        world: World = ALONE,
     ) -> None:
         self._tokenizer = tokenizer
         self._keep = keep
         self._in_background = in_background
         self._disk = disk
+        self._world = world
         self._under_way: _Write | None = None
         self._num_missed = 0
 
@@ -75,9 +85,13 @@ class CheckpointSaver:
             DiskError: one checkpoint too many in a row could not be written.
         """
         self.wait()
-        if self._in_background:
-            model = frozen_copy(model)
-            optimizer_state = {name: _copy(tensor) for name, tensor in (optimizer_state or {}).items()}
+        self._world.wait()  # for the main process, which may still have been writing
+        if self._in_background or self._world.size > 1:
+            copy = whole_copy(model, self._world)
+            copies = whole_copies(optimizer_state or {}, self._world)
+            if copy is None:
+                return
+            model, optimizer_state = copy, copies
         tensors = [*model.state_dict().values(), *(optimizer_state or {}).values()]
         write = functools.partial(
             self._write,
@@ -166,13 +180,27 @@ def _run(write: Callable[[], None], outcome: "Future[None]") -> None:
         outcome.set_result(None)
 
 
-def frozen_copy(model: TransformerLM) -> TransformerLM:
-    """The model as it is now, on the CPU; training `model` on does not change it."""
+def whole_copy(model: TransformerLM, world: World = ALONE) -> TransformerLM | None:
+    """The model as it is now, whole and on the CPU, in the main process; training `model` on does not change it.
+
+    Every process of `world` has to call this at the same step; the others get None.
+    """
+    tensors = whole_copies(model.state_dict(), world)
+    if not world.is_main:
+        return None
     with torch.device("meta"):
         copy = TransformerLM(model.config)
-    copy.load_state_dict({name: _copy(tensor) for name, tensor in model.state_dict().items()}, assign=True)
+    copy.load_state_dict(tensors, assign=True)
     return copy
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True)
+def whole_copies(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:
+    """Copies of tensors that may be spread, whole and on the CPU; nothing in other processes than the main one."""
+    copies = {}
+    for name, tensor in tensors.items():
+        # One after the other: the whole of each is there for a moment only where it is not kept.
+        with explain_lost_peers():
+            full = whole(tensor.detach()) if world.is_main or is_spread(tensor) else None
+        if world.is_main and full is not None:
+            copies[name] = full.to("cpu", copy=True)
+    return copies

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from core.device_manager import DeviceManager
-from core.errors import ConfigError, CorruptArtifactError, DataError, MismatchError, Preempted
+from core.distributed import World, dump_stacks_of_hanging, joined
+from core.errors import ConfigError, CorruptArtifactError, MismatchError, Preempted
 from core.files import explain_disk_errors
 from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
-from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
-from training.batches import BatchSource, RowBatches, rows_in_order, training_batches
+from training.batches import BatchSource, RowBatches, divide_steps, rows_in_order, training_batches
 from training.checkpoint import (
-    OPTIMIZER_FILE,
     clear_away_leftovers,
     list_checkpoints,
     load_trainer_state,
@@ -36,7 +35,6 @@ from training.checkpoint import (
     verify_checkpoint,
 )
 from training.data_check import CheckDataBeside
-from training.events import record_event
 from training.hooks import (
     EvaluateAndKeepBest,
     LogSteps,
@@ -45,16 +43,24 @@ from training.hooks import (
     evaluation_values,
     open_metrics,
 )
-from training.optimizer import load_optimizer_tensors, optimizer_tensors
+from training.optimizer import optimizer_tensors
+from training.resuming import (
+    is_other_data,
+    note_data_change,
+    numerics,
+    read_state,
+    restore,
+    say_how_exact,
+)
 from training.rollback import GoBack, WatchStability, WithoutWindows
-from training.run_length import LENGTH_SETTINGS, RunLength, fix_length, with_new_end
+from training.run_length import RunLength, fix_length, with_new_end
 from training.samples import WriteSamples
-from training.saving import CheckpointSaver
+from training.saving import CheckpointSaver, whole_copy
 from training.schedules import Horizon
 from training.status_line import ShowProgress
+from training.step_batch import StepBatch
 from training.time_budget import KeepTimeBudget
-from training.trainer import Hook, Trainer
-from training.trainer_state import check_state, read_progress
+from training.trainer import Evaluation, Hook, Trainer
 from training.training_report import write_training_report
 from training.utilization import utilization_of
 from training.weight_watch import WatchWeights
@@ -107,6 +113,8 @@ def train_model(
 ) -> TrainingResult:
     """Train `model` to the end of its run and leave `step_N`, `best` and `final` in `output_dir`.
 
+    Under torchrun every process calls this with the same arguments; the main one writes.
+
     Args:
         train_loader: A source of micro-batches, or a plain DataLoader over a split of a dataset.
         val_loader: Re-iterable batches to evaluate on, or None.
@@ -117,14 +125,92 @@ def train_model(
         Preempted: SIGTERM or SIGINT came; everything is saved.
         ConfigError: `output_dir` already holds checkpoints and none was named to go on from.
         MismatchError: the checkpoint was made with other settings, another model or another tokenizer.
+        PeerLostError: another process of the run ended or hangs.
     """
     started = time.monotonic()
     source = training_batches(train_loader, seed=config.seed)
     tokenizer = tokenizer or _tokenizer_of(train_loader)
+    checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint is not None else None
+    with joined() as world, dump_stacks_of_hanging(world):
+        if world.is_main:
+            _prepare_directory(output_dir, checkpoint)
+        world.wait()
+        if device_manager.device.type == "cpu":
+            keep_freed_memory()
+        model.to(device_manager.device)
+        data = _data_fingerprint(train_loader)
+        rows = _rows_of(train_loader)
+        state = read_state(checkpoint, config, model, tokenizer, rows) if checkpoint is not None else None
+        step_batch, source = divide_steps(
+            config,
+            source,
+            context=model.config.max_position_embeddings,
+            num_processes=world.size,
+            rows=state["length"]["rows_per_step"] if state is not None else None,
+        )
+        if state is None:
+            length = _agreed_length(model, config, device_manager, source, step_batch, output_dir, world)
+        else:
+            length = with_new_end(
+                RunLength(**state["length"]),
+                config,
+                source,
+                model,
+                step_batch,
+                done=state["progress"]["step"],
+            )
+        trainer = Trainer(
+            model,
+            config,
+            device_manager,
+            horizon=_horizon(config, length, state),
+            compute_dtype=getattr(torch, length.compute_dtype),
+            output_dir=output_dir,
+            compiled=length.compiled,
+            token_byte_lengths=_byte_lengths(tokenizer, model.config),
+            world=world,
+            step_batch=step_batch,
+        )
+        if checkpoint is not None and state is not None:
+            restore(trainer, checkpoint, state)
+            has_other_data = is_other_data(state, data)
+            if has_other_data:
+                note_data_change(trainer, state, data)
+            say_how_exact(state, trainer, source, has_other_data=has_other_data)
+        if world.is_main:
+            set_aside_later_checkpoints(output_dir, trainer.progress.step)
+        logger.info(
+            "%s: %s steps of %s rows in %d micro-batches of %d%s (%s), %s on %s",
+            description,
+            f"{length.total_steps:,}",
+            step_batch.rows,
+            step_batch.num_micro_batches,
+            step_batch.micro_batch_rows,
+            f" on {world.size} processes ({trainer.parallel.kind})" if world.size > 1 else "",
+            length.because,
+            length.compute_dtype,
+            device_manager.device,
+        )
+        origin = _Origin(
+            length,
+            tokenizer,
+            data,
+            started,
+            trainer.progress.active_seconds,
+            rows if config.verify_data and world.is_main else None,
+        )
+        on_signal = StopOnSignal()
+        while True:
+            try:
+                return _run(trainer, source, val_loader, origin, description, hooks, on_signal)
+            except GoBack as back:
+                _go_back(trainer, back, length)
+
+
+def _prepare_directory(output_dir: Path, checkpoint: Path | None) -> None:
     with explain_disk_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     clear_away_leftovers(output_dir)
-    checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint is not None else None
     if checkpoint is None and (found := list_checkpoints(output_dir)):
         raise ConfigError(
             f"{output_dir}: holds checkpoints of an earlier run (up to {found[-1].name}); go on with "
@@ -138,70 +224,34 @@ def train_model(
         raise ConfigError(
             f"{output_dir}: holds checkpoints of its own, and {checkpoint} is another run's; choose an empty output_dir"
         )
-    if device_manager.device.type == "cpu":
-        keep_freed_memory()
-    model.to(device_manager.device)
-    data = _data_fingerprint(train_loader)
-    rows = _rows_of(train_loader)
-    state = _read_state(checkpoint, config, model, tokenizer, rows) if checkpoint is not None else None
-    length = (
-        RunLength(**state["length"])
-        if state is not None
-        else fix_length(model, config, device_manager, source, output_dir)
+
+
+def _agreed_length(
+    model: TransformerLM,
+    config: OptimizationConfig,
+    device_manager: DeviceManager,
+    source: BatchSource,
+    step_batch: StepBatch,
+    output_dir: Path,
+    world: World,
+) -> RunLength:
+    """The length of a run that starts: measured by the main process, for all."""
+    values = world.from_main(
+        lambda: dataclasses.asdict(fix_length(model, config, device_manager, source, step_batch, output_dir))
     )
-    if state is not None:
-        length = with_new_end(length, config, source, model, done=state["progress"]["step"])
-    trainer = Trainer(
-        model,
-        config,
-        device_manager,
-        horizon=_horizon(config, length, state),
-        compute_dtype=getattr(torch, length.compute_dtype),
-        output_dir=output_dir,
-        compiled=length.compiled,
-        token_byte_lengths=_byte_lengths(tokenizer, model.config),
-    )
-    if checkpoint is not None and state is not None:
-        _restore(trainer, checkpoint, state)
-        is_other_data = _is_other_data(state, data)
-        if is_other_data:
-            _note_data_change(trainer, state, data)
-        _say_how_exact(state, trainer, source, is_other_data=is_other_data)
-    set_aside_later_checkpoints(output_dir, trainer.progress.step)
-    logger.info(
-        "%s: %s steps of %s rows x %d (%s), %s on %s",
-        description,
-        f"{length.total_steps:,}",
-        config.batch_size,
-        config.gradient_accumulation_steps,
-        length.because,
-        length.compute_dtype,
-        device_manager.device,
-    )
-    origin = _Origin(
-        length,
-        tokenizer,
-        data,
-        started,
-        trainer.progress.active_seconds,
-        rows if config.verify_data else None,
-    )
-    on_signal = StopOnSignal()
-    while True:
-        try:
-            return _run(trainer, source, val_loader, origin, description, hooks, on_signal)
-        except GoBack as back:
-            _go_back(trainer, back, length)
+    return RunLength(**values)
 
 
 def _go_back(trainer: Trainer, back: GoBack, length: RunLength) -> None:
     """Put the trainer where it was at a checkpoint, as if a new process went on from there."""
     state, _ = load_trainer_state(back.checkpoint)
     trainer.horizon = _horizon(trainer.config, length, state)
-    _restore(trainer, back.checkpoint, state)
+    restore(trainer, back.checkpoint, state)
     trainer.progress.stability.skipped_windows = back.windows
     trainer.progress.stability.num_rollbacks = back.num_rollbacks
-    set_aside_later_checkpoints(trainer.output_dir, trainer.progress.step)
+    trainer.world.wait()  # nobody reads any more what is moved now
+    if trainer.world.is_main:
+        set_aside_later_checkpoints(trainer.output_dir, trainer.progress.step)
 
 
 def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, Any] | None) -> Horizon:
@@ -234,7 +284,7 @@ def _run(
     extra_hooks: tuple[Hook, ...],
     on_signal: StopOnSignal,
 ) -> TrainingResult:
-    tokenizer = origin.tokenizer
+    tokenizer, world = origin.tokenizer, trainer.world
     output_dir = trainer.output_dir
 
     def facts(trainer: Trainer) -> dict[str, Any]:
@@ -263,15 +313,14 @@ def _run(
         tokenizer,
         keep=trainer.config.save_total_limit,
         in_background=trainer.config.save_in_background,
+        world=world,
     )
-    sinks = open_metrics(trainer, name=description)
-    utilization = utilization_of(trainer)
-    bar = ShowProgress(trainer, description, utilization)
-    log = LogSteps(sinks, utilization, batches_per_epoch=source.batches_per_epoch)
-    weights = WatchWeights(trainer, sinks)
+    sinks = open_metrics(trainer, name=description) if world.is_main else []
     closing = contextlib.ExitStack()
-    for close in (*(sink.close for sink in sinks), weights.close, bar.close):
-        closing.callback(close)
+    for sink in sinks:
+        closing.callback(sink.close)
+    weights = WatchWeights(trainer, sinks)
+    closing.callback(weights.close)
     hooks: list[Hook] = []
     check = None
     if origin.rows_to_check is not None:
@@ -283,21 +332,37 @@ def _run(
         # Before the others, because they ask whether this step is the last.
         spent = origin.earlier_seconds + time.monotonic() - origin.started
         hooks.append(KeepTimeBudget(trainer.config.time_budget_seconds, spent_seconds=spent))
+    show: Callable[[Evaluation], None] = _show_nothing
+    last_hooks: list[Hook] = []
+    if world.is_main:
+        utilization = utilization_of(trainer)
+        bar = ShowProgress(trainer, description, utilization)
+        closing.callback(bar.close)
+        show = bar.show
+        log = LogSteps(sinks, utilization, batches_per_epoch=source.batches_per_epoch)
+        hooks += [bar, log]
+        last_hooks = [log.note_end_of_hooks]
     # Before what keeps results of the step: those of one that the run goes back from are none.
-    hooks += [bar, log, weights, WatchStability(source, wait_for_saves=saver.wait)]
+    hooks += [weights, WatchStability(source, wait_for_saves=saver.wait)]
     if val_loader is not None:
         if trainer.progress.step == 0:
             trainer.progress.initial_validation = evaluation_values(trainer.evaluate(val_loader))
             for sink in sinks:
                 sink.write(0, trainer.progress.initial_validation)
-        hooks.append(EvaluateAndKeepBest(val_loader, sinks, save_best, bar.show))
+        hooks.append(EvaluateAndKeepBest(val_loader, sinks, save_best, show))
         if tokenizer is not None and trainer.config.num_samples:
             samples = WriteSamples(trainer, tokenizer, val_loader)
             hooks.append(samples)
             closing.callback(samples.close)
-    hooks += [*extra_hooks, on_signal, SaveEvery(save), log.note_end_of_hooks]
+    hooks += [*extra_hooks, on_signal, SaveEvery(save), *last_hooks]
+    without = WithoutWindows(
+        source,
+        trainer.progress.stability.skipped_windows,
+        num_each=trainer.step_batch.num_micro_batches,
+    )
     with closing, on_signal.listening(), saver:
-        trainer.fit(WithoutWindows(source, trainer.progress.stability.skipped_windows), hooks)
+        trainer.fit(without, hooks)
+    world.wait()  # a launcher that sees one process end soon ends the one that still writes
     if check is not None:
         check.refuse_damage(trainer)
     if on_signal.received is not None:
@@ -307,11 +372,14 @@ def _run(
         )
     if trainer.should_stop is not None:
         logger.info(trainer.should_stop)
-    final = output_dir / "final"
-    if not _is_current(final, trainer.progress.step):
-        save_checkpoint(final, trainer.model, tokenizer, facts=facts(trainer))
-    write_training_report(output_dir)
-    best = output_dir / "best"
+    final, best = output_dir / "final", output_dir / "best"
+    if world.from_main(lambda: not _is_current(final, trainer.progress.step)):
+        model = whole_copy(trainer.model, world)
+        if model is not None:
+            save_checkpoint(final, model, tokenizer, facts=facts(trainer))
+    if world.is_main:
+        write_training_report(output_dir)
+    world.wait()
     return TrainingResult(
         final_directory=final,
         best_directory=best if best.is_dir() else None,
@@ -325,6 +393,10 @@ def _run(
     )
 
 
+def _show_nothing(_result: Evaluation) -> None:
+    """Of several processes one talks."""
+
+
 def _state(trainer: Trainer, origin: _Origin) -> dict[str, Any]:
     return {
         "progress": dataclasses.asdict(trainer.progress),
@@ -333,117 +405,8 @@ def _state(trainer: Trainer, origin: _Origin) -> dict[str, Any]:
         "model": trainer.model.config.to_dict(),
         "tokenizer_fingerprint": origin.tokenizer.fingerprint if origin.tokenizer is not None else None,
         "data_fingerprint": origin.data_fingerprint,
-        "numerics": _numerics(trainer),
+        "numerics": numerics(trainer),
     }
-
-
-def _numerics(trainer: Trainer) -> dict[str, Any]:
-    """What, besides settings and data, the last bit of the weights depends on."""
-    return {
-        "torch": torch.__version__,
-        "device": trainer.device_manager.get_device_info()["name"],
-        "threads": torch.get_num_threads(),
-        "compiled": trainer.model.is_compiled,
-    }
-
-
-def _read_state(
-    checkpoint: Path,
-    config: OptimizationConfig,
-    model: TransformerLM,
-    tokenizer: Tokenizer | None,
-    rows: TokenRows | None,
-) -> dict[str, Any]:
-    if not checkpoint.is_dir():
-        raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
-    verify_checkpoint(checkpoint)
-    state, _ = load_trainer_state(checkpoint)
-    check_state(state, checkpoint)
-    old, new = state["length"]["settings"], config.fingerprint_settings()
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    differences = [
-        f"{key}: was {old.get(key)}, now {new.get(key)}" for key in changed if key not in LENGTH_SETTINGS
-    ]
-    shape_then, shape_now = state["model"], model.config.to_dict()
-    differences += [
-        f"model {key}: was {shape_then.get(key)}, now {shape_now[key]}"
-        for key in shape_now
-        if shape_then.get(key) != shape_now[key]
-    ]
-    then = state["tokenizer_fingerprint"]
-    if then is not None and tokenizer is not None and then != tokenizer.fingerprint:
-        differences.append(f"the tokenizer: was {then[:12]}, now {tokenizer.fingerprint[:12]}")
-    elif then is not None and rows is not None and then != rows.metadata.tokenizer_fingerprint:
-        # Whatever may change of the data: the ids of another vocabulary mean other texts.
-        differences.append(
-            f"the tokenizer of the rows: was {then[:12]}, now {rows.metadata.tokenizer_fingerprint[:12]}"
-        )
-    if rows is not None and _is_other_data(state, rows.fingerprint) and not config.allow_data_change:
-        differences.append(
-            f"the data: was {state['data_fingerprint'][:12]}, now {rows.fingerprint[:12]}, which allow_data_change "
-            "(--allow-data-change) would permit"
-        )
-    if differences:
-        raise MismatchError(
-            f"{checkpoint}: cannot go on exactly, because settings changed ({'; '.join(differences)}); set them "
-            "back, or start a new run from its weights"
-        )
-    return state
-
-
-def _is_other_data(state: Mapping[str, Any], data_fingerprint: str | None) -> bool:
-    then = state["data_fingerprint"]
-    return None not in (then, data_fingerprint) and then != data_fingerprint
-
-
-def _note_data_change(trainer: Trainer, state: Mapping[str, Any], data_fingerprint: str | None) -> None:
-    step = trainer.progress.step
-    record_event(
-        trainer.output_dir,
-        step=step,
-        kind="data_changed",
-        detail="the run goes on with other rows, as allow_data_change permits",
-        was=state["data_fingerprint"],
-        now=data_fingerprint,
-    )
-    # A loss on other held-out rows is not to be compared with the best so far.
-    trainer.progress.best_validation_loss = None
-    trainer.progress.evaluations_without_gain = 0
-    logger.warning(
-        "from step %d on the run learns from other data (%s instead of %s), as allow_data_change permits; it is no "
-        "run that one of these alone would have given, and which weights are best is decided anew",
-        step,
-        str(data_fingerprint)[:12],
-        state["data_fingerprint"][:12],
-    )
-
-
-def _restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> None:
-    weights = load_model(checkpoint).state_dict()
-    trainer.model.load_state_dict(weights)
-    _, tensors = load_trainer_state(checkpoint)
-    load_optimizer_tensors(trainer.model, trainer.optimizers, tensors)
-    trainer.progress = read_progress(state["progress"])
-    if not tensors and trainer.progress.step > trainer.progress.bad_steps:
-        raise CorruptArtifactError(f"{checkpoint / OPTIMIZER_FILE}: is empty; resume from another checkpoint")
-    patience = trainer.config.early_stopping_patience
-    if patience is not None and trainer.progress.evaluations_without_gain >= patience:
-        trainer.should_stop = f"had stopped early at step {trainer.progress.step}"
-
-
-def _say_how_exact(
-    state: Mapping[str, Any], trainer: Trainer, source: BatchSource, *, is_other_data: bool
-) -> None:
-    then, now = state["numerics"], _numerics(trainer)
-    reasons = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
-    if is_other_data:
-        reasons.append("the data changed")
-    if trainer.device_manager.device.type != "cpu":
-        reasons.append(f"{trainer.device_manager.device.type} kernels may add in another order")
-    if not source.is_repeatable:
-        reasons.append("the loader's sampler is not one of torch's, so its order may differ")
-    exactness = "not bit-exact because " + "; ".join(reasons) if reasons else "bit-exact"
-    logger.info("going on from step %d (%s)", trainer.progress.step, exactness)
 
 
 def _is_current(final: Path, step: int) -> bool:

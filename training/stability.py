@@ -21,7 +21,7 @@ SMOOTHED_OVER, USUAL_OVER = 10, 100
 """Steps that the smoothed loss, and the usual loss that it is compared with, are averaged over (arbitrary)."""
 
 Window = tuple[int, int]
-"""First micro-batch and number of micro-batches, as the source of batches numbers them."""
+"""First step and number of steps whose data are left out, counted as if nothing were."""
 
 
 class Trouble(NamedTuple):
@@ -99,7 +99,7 @@ class Stability:
 
 
 def number_at(position: int, windows: list[Window]) -> int:
-    """The number of the micro-batch at a position (from 0) among those that are not in `windows`."""
+    """The number of the step at a position (from 0) among those that are not in `windows`."""
     number = position
     for start, length in windows:
         if number >= start:
@@ -108,7 +108,7 @@ def number_at(position: int, windows: list[Window]) -> int:
 
 
 def add_window(windows: list[Window], *, first: int, end: int) -> list[Window]:
-    """`windows`, and the micro-batches at the positions from `first` to before `end` among those that were left."""
+    """`windows`, and the steps at the positions from `first` to before `end` among those that were left."""
     start, stop = number_at(first, windows), number_at(end - 1, windows) + 1
     # Windows that lie between its ends are part of it now.
     apart = [(begin, length) for begin, length in windows if begin + length <= start or begin >= stop]

@@ -57,7 +57,9 @@ class KeepTimeBudget:
             return
         left = self._budget - self.spent_seconds - self._longest_between
         pace = sum(self._steps) / len(self._steps) + self._between / self._num_steps
+        # Clocks differ; the main process' one counts.
         total = report.step + max(0, int(left / pace))
+        total = int(trainer.world.sum(total if trainer.world.is_main else 0)[0])
         now_left, then_left = total - report.step, trainer.total_steps - report.step
         if abs(now_left - then_left) > MOVE_BY * max(now_left, then_left):
             self._move(trainer, total, report.step)

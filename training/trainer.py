@@ -16,15 +16,18 @@ from typing import Any
 import torch
 
 from core.device_manager import DeviceManager
+from core.distributed import ALONE, World
 from core.errors import BloomeryError, DataError
 from core.seeds import derive_seed
 from core.training_config import OptimizationConfig
 from models.transformer_lm import TransformerLM
 from training.batches import BatchSource, check_batch
-from training.losses import Batch, count_target_bytes, count_targets, next_token_loss
+from training.losses import IGNORED_LABEL, Batch, count_target_bytes, count_targets, next_token_loss
 from training.optimizer import create_optimizers, set_course
+from training.parallel import ParallelModel, choose_kind
 from training.schedules import Horizon, learning_rate
 from training.stability import Stability
+from training.step_batch import StepBatch, share_step
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +102,8 @@ class Trainer:
         token_byte_lengths: (V,) integer; with it evaluations give bits per byte.
         loss_function: `(model, batch, document_masking=…) -> summed loss`.
         output_dir: Where hooks write.
+        world: The processes that train `model` together, each with a trainer of its own.
+        step_batch: How a step is divided; None = as the settings say.
     """
 
     def __init__(
@@ -113,6 +118,8 @@ class Trainer:
         compiled: bool = False,
         token_byte_lengths: torch.Tensor | None = None,
         loss_function: LossFunction = next_token_loss,
+        world: World = ALONE,
+        step_batch: StepBatch | None = None,
     ) -> None:
         self.model = model
         self.config = config
@@ -121,13 +128,25 @@ class Trainer:
         self.compute_dtype = compute_dtype
         self.output_dir = output_dir
         self.token_byte_lengths = token_byte_lengths
-        self.loss_function = loss_function
-        self.optimizers = create_optimizers(model, config, compute_dtype=compute_dtype)
+        self.world = world
+        self.step_batch = step_batch or share_step(
+            config, context=model.config.max_position_embeddings, num_processes=world.size
+        )
         self.progress = Progress()
         self.should_stop: str | None = None
         model.gradient_checkpointing = config.gradient_checkpointing
         if compiled:
             model.compile_blocks()
+        self.parallel = ParallelModel(
+            model,
+            loss_function,
+            kind=choose_kind(config.parallel, model, device_manager, world),
+            world=world,
+            device=device_manager.device,
+            compute_dtype=compute_dtype,
+        )
+        # After the model is spread: its parameters are other tensors then.
+        self.optimizers = create_optimizers(model, config, compute_dtype=compute_dtype)
 
     @property
     def total_steps(self) -> int:
@@ -136,7 +155,8 @@ class Trainer:
 
     def fit(self, batches: BatchSource, hooks: Sequence[Hook]) -> None:
         """Train until `total_steps`, or until a hook sets `should_stop`."""
-        micro_batches = batches.from_micro_batch(self.progress.step * self.config.gradient_accumulation_steps)
+        numbers = self.step_batch.numbers(rank=self.world.rank, first_step=self.progress.step)
+        micro_batches = batches.micro_batches(numbers)
         # The caller's random state is his own: what dropout draws in here is seeded step by step.
         with torch.random.fork_rng(devices=self._cuda_devices()):
             while self.progress.step < self.total_steps and self.should_stop is None:
@@ -145,10 +165,10 @@ class Trainer:
                     hook(self, report)
 
     def train_step(self, batches: Sequence[Batch]) -> StepReport:
-        """One optimizer update from the micro-batches of a step.
+        """One optimizer update from this process' micro-batches of a step.
 
         Each micro-batch's summed loss is divided by the number of supervised tokens of the whole step, so any
-        split into micro-batches gives the gradient of the one big batch.
+        split into micro-batches and processes gives the gradient of the one big batch.
 
         Raises:
             BloomeryError: `MAX_BAD_STEPS` updates in a row had no finite gradient.
@@ -156,33 +176,37 @@ class Trainer:
         """
         started = time.monotonic()
         step = self.progress.step
-        torch.manual_seed(derive_seed(self.config.seed, "dropout", step))
+        # Processes drop out different features, each the same ones again when it is resumed.
+        rank = (self.world.rank,) if self.world.size > 1 else ()
+        torch.manual_seed(derive_seed(self.config.seed, "dropout", step, *rank))
         rate = learning_rate(step, self.config, self.horizon)
         set_course(self.optimizers, learning_rate_share=rate / self.config.learning_rate, step=step)
-        num_targets = sum(count_targets(batch) for batch in batches)
+        num_targets = int(self.world.sum(sum(count_targets(batch) for batch in batches))[0])
 
         self.model.train()
         loss = torch.full((), 0.0 if num_targets else math.nan, device=self.device_manager.device)
-        for batch in batches if num_targets else ():
-            share = self._summed_loss(batch) / num_targets
-            share.backward()  # type: ignore[no-untyped-call]
+        for number, batch in enumerate(batches if num_targets else ()):
+            with self.parallel.accumulating(last=number == len(batches) - 1):
+                # Processes take the mean of their gradients, so each has to count as many times as there are.
+                share = self._summed_loss(batch) / (num_targets / self.world.size)
+                share.backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
-        norm = float(
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm or math.inf)
-        )
-        skipped = not (num_targets and math.isfinite(norm))
+        norm = self.parallel.clip_gradient(self.config.max_gradient_norm or math.inf)
+        # All processes skip, or none does.
+        loss_nats, num_bad = self.world.sum(float(loss) / self.world.size, not math.isfinite(norm))
+        skipped = bool(num_targets == 0 or num_bad)
         if not skipped:
             for optimizer in self.optimizers:
                 optimizer.step()
         self.model.zero_grad(set_to_none=True)
 
-        num_tokens = sum(batch["input_ids"].numel() for batch in batches)
+        num_tokens = self.world.size * sum(batch["input_ids"].numel() for batch in batches)
         self.progress.step += 1
         self.progress.num_tokens += num_tokens
         self._note_bad_step(skipped, num_targets)
         return StepReport(
             step=self.progress.step,
-            loss_nats=float(loss),
+            loss_nats=loss_nats,
             learning_rate=rate,
             gradient_norm=norm,
             num_tokens=num_tokens,
@@ -197,17 +221,18 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.config.seed, "evaluation"))
             some = itertools.islice(batches, self.config.eval_batches)
-            result = mean_loss(self._summed_loss, some, self.token_byte_lengths)
+            mine = share_of(self.world, some)
+            result = mean_loss(self._summed_loss, mine, self.token_byte_lengths, add_up=self.world.sum)
         self.model.train()
         return result
 
     def _summed_loss(self, batch: Batch) -> torch.Tensor:
         on_device = {key: tensor.to(self.device_manager.device) for key, tensor in batch.items()}
         with self.device_manager.autocast(self.compute_dtype):
-            return self.loss_function(self.model, on_device, document_masking=self.config.document_masking)
+            return self.parallel.summed_loss(on_device, document_masking=self.config.document_masking)
 
     def _next_step_batches(self, micro_batches: Iterator[Batch]) -> list[Batch]:
-        return list(itertools.islice(micro_batches, self.config.gradient_accumulation_steps))
+        return list(itertools.islice(micro_batches, self.step_batch.micro_batches_each))
 
     def _note_bad_step(self, skipped: bool, num_targets: int) -> None:
         if not skipped:
@@ -231,13 +256,31 @@ class Trainer:
         return [device.index or 0] if device.type == "cuda" else []
 
 
+def share_of(world: World, batches: Iterable[Any]) -> Iterator[Batch]:
+    """The batches of one process among `world`'s, as many for each: a spread model makes all of them compute together.
+
+    Who would have one less gets one again, with nothing to predict.
+    """
+    batches = map(check_batch, batches)
+    while group := list(itertools.islice(batches, world.size)):
+        if world.rank < len(group):
+            yield group[world.rank]
+        else:
+            yield {**group[0], "labels": torch.full_like(group[0]["labels"], IGNORED_LABEL)}
+
+
 @torch.no_grad()
 def mean_loss(
     summed_loss: Callable[[Batch], torch.Tensor],
     batches: Iterable[Any],
     token_byte_lengths: torch.Tensor | None,
+    *,
+    add_up: Callable[..., list[float]] = lambda *values: list(values),
 ) -> Evaluation:
     """Loss over all of `batches`, of whatever computes a summed loss.
+
+    Args:
+        add_up: Adds numbers of this process to those of others.
 
     Raises:
         DataError: the batches have nothing to predict.
@@ -249,6 +292,8 @@ def mean_loss(
         num_targets += count_targets(batch)
         if token_byte_lengths is not None:
             num_bytes += count_target_bytes(batch, token_byte_lengths)
+    loss_sum, *counts = add_up(loss_sum, num_targets, num_bytes)
+    num_targets, num_bytes = map(int, counts)
     if num_targets == 0:
         raise DataError("the validation batches have nothing to predict; give more validation data or none")
     return Evaluation(

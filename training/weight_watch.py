@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.hooks import MetricSink
+from training.parallel import local, whole
 from training.trainer import StepReport, Trainer
 
 LINES_BETWEEN = 10
@@ -89,13 +90,17 @@ class WatchWeights:
             before = self._before[name]
             update = sampled(weight) - before
             of_group = sums.setdefault(_group(name), [0.0, 0.0])
-            of_group[0] += weight.numel() * float(update.square().mean())
-            of_group[1] += weight.numel() * float(before.square().mean())
-        return {group: math.sqrt(moved / there) for group, (moved, there) in sums.items() if there > 0}
+            if num_here := local(weight).numel():  # of a small matrix a process may have no row
+                of_group[0] += num_here * float(update.square().mean())
+                of_group[1] += num_here * float(before.square().mean())
+        # Copies in other processes are the same: adding them up changes no ratio.
+        both = {group: trainer.world.sum(*values) for group, values in sums.items()}
+        return {group: math.sqrt(moved / there) for group, (moved, there) in both.items() if there > 0}
 
 
 def sampled(weight: Tensor) -> Tensor:
-    """Some evenly spaced elements of a weight, as a view without a gradient."""
+    """Some evenly spaced elements of a weight, or of this process' part of it, as a view without a gradient."""
+    weight = local(weight)
     # An odd distance meets every column of a matrix whose width is a power of two.
     return weight.detach().flatten()[:: weight.numel() // SAMPLED_WEIGHTS | 1]
 
@@ -119,7 +124,7 @@ def signal_share(trainer: Trainer, gradient_norm: float) -> float | None:
         for name in MOMENTUM_NAMES
         if name in state
     ]
-    squared_mean = float(torch.nn.utils.get_total_norm(means)) ** 2
+    squared_mean = float(whole(torch.nn.utils.get_total_norm(means))) ** 2
     kept = (1 - trainer.config.beta1) / (1 + trainer.config.beta1)
     return min(1.0, max(0.0, (squared_mean / squared - kept) / (1 - kept)))
 

@@ -1,9 +1,13 @@
-"""One training run in a process of its own: `train_child.py DIRECTORY SETTINGS`. Goes on from what is there.
+"""One training run in a process of its own, or in several: `train_child.py DIRECTORY SETTINGS [TROUBLE]`.
 
-Few steps, each of them slow enough that a kill from outside falls between two checkpoints, or into one.
+Goes on from what is there. Few steps, each of them slow enough that a kill from outside falls between two checkpoints,
+or into one. TROUBLE says what goes wrong: `{"kind": …, "rank": …, "step": …}`, see `trouble`.
 """
 
 import json
+import math
+import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,11 +17,15 @@ from typing import Any
 import numpy as np
 
 from core.device_manager import DeviceManager
+from core.distributed import joined
+from core.logs import log_to_console
 from core.training_config import ModelConfig, TrainingConfig
 from models.transformer_lm import create_model_from_config
+from pipeline.command import run_command
 from training.batches import RowBatches
 from training.checkpoint import latest_checkpoint
 from training.pretraining_trainer import PretrainingTrainer
+from training.trainer import Hook, StepReport, Trainer
 
 SHAPE = ModelConfig(
     hidden_size=32,
@@ -30,13 +38,15 @@ SHAPE = ModelConfig(
 
 
 class Rows:
-    """Random tokens, the same in every process."""
+    """Random tokens, the same in every process; of some rows nearly nothing is learned."""
 
     fingerprint = "random tokens"
     tokenizer_directory = None
 
     def __init__(self) -> None:
-        self._ids = np.random.Generator(np.random.PCG64(5)).integers(64, size=(300, 16))
+        generator = np.random.Generator(np.random.PCG64(5))
+        self._ids = generator.integers(64, size=(300, 16))
+        self._ignored = generator.random((300, 16)) < generator.random((300, 1)) ** 0.2
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -44,6 +54,7 @@ class Rows:
     def batch(self, indices: Sequence[int]) -> dict[str, np.ndarray[Any, Any]]:
         ids = self._ids[indices]
         labels = np.concatenate([ids[:, 1:], np.full((len(ids), 1), -100)], axis=1)
+        labels[self._ignored[indices]] = -100
         return {
             "input_ids": ids,
             "labels": labels,
@@ -51,7 +62,40 @@ class Rows:
         }
 
 
-def main(directory: Path, settings: dict[str, Any]) -> None:
+def trouble(kind: str, *, rank: int, step: int) -> Hook:
+    """What goes wrong in one of the processes once it has done so many updates."""
+
+    def strike(trainer: Trainer, report: StepReport) -> None:
+        if trainer.world.rank != rank:
+            return
+        match kind:
+            case "killed" if report.step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hangs" if report.step == step:
+                time.sleep(600)
+            case "stopped" if report.step == step:
+                signal.raise_signal(signal.SIGTERM)
+            case "gradient":  # of the next update: before it is shared with the others
+                parameter = next(trainer.model.parameters())
+                if report.step == step:
+                    parameter.register_hook(lambda gradient: gradient * math.nan)
+                elif report.step == step + 1:
+                    assert report.skipped
+                    parameter._backward_hooks.clear()
+            case "norm":  # of the next update: after it was shared
+                parallel = trainer.parallel
+                if report.step == step:
+                    clip = parallel.clip_gradient
+                    parallel.clip_gradient = lambda norm: clip(norm) * math.nan  # type: ignore[method-assign]
+                elif report.step == step + 1:
+                    assert report.skipped
+                    del parallel.clip_gradient
+
+    return strike
+
+
+def main(directory: Path, settings: dict[str, Any], troubles: dict[str, Any] | None) -> int:
+    shape = SHAPE.replace(**settings.pop("model", {}))
     config = TrainingConfig.from_dict(
         {
             "total_steps": 24,
@@ -59,17 +103,25 @@ def main(directory: Path, settings: dict[str, Any]) -> None:
             "logging_steps": 1,
             "batch_size": 4,
             "mixed_precision": "fp32",
+            "verify_data": False,
             "device": "cpu",
             "output_dir": str(directory),
             **settings,
         }
     )
-    model = create_model_from_config(SHAPE, seed=1)
-    slow = (lambda _trainer, _report: time.sleep(0.02),)
-    trainer = PretrainingTrainer(model, config, SHAPE, DeviceManager("cpu"), hooks=slow)
+    model = create_model_from_config(shape, seed=1)
+    hooks: list[Hook] = [lambda _trainer, _report: time.sleep(0.02)]
+    if troubles is not None:
+        hooks.append(trouble(**troubles))
+    trainer = PretrainingTrainer(model, config, shape, DeviceManager("cpu"), hooks=tuple(hooks))
     source = RowBatches(Rows(), batch_size=config.batch_size, seed=3)  # type: ignore[arg-type]
-    trainer.train(source, resume_from_checkpoint=latest_checkpoint(directory))
+    with joined() as world:
+        found = world.from_main(lambda: str(latest_checkpoint(directory) or ""))
+        trainer.train(source, resume_from_checkpoint=found or None)
+    return 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    log_to_console()
+    given = [json.loads(argument) for argument in sys.argv[2:]]
+    sys.exit(run_command(lambda: main(Path(sys.argv[1]), given[0], *(given[1:] or [None]))))

@@ -14,9 +14,10 @@ from data_processing.dataset_builder import DatasetBuilder
 from data_processing.rows.token_dataset import TokenDataset
 from models.transformer_lm import TransformerLM, create_model_from_config
 from tokenization.tokenizer import Tokenizer
+from training.losses import next_token_loss
 from training.pretraining_trainer import PretrainingTrainer
 from training.schedules import Horizon
-from training.trainer import Trainer
+from training.trainer import LossFunction, Trainer
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +59,7 @@ class Kit:
             self.model(), self.config(**settings), self.shape, DeviceManager("cpu"), tokenizer=self.tokenizer
         )
 
-    def trainer(self, **settings: Any) -> Trainer:
+    def trainer(self, *, loss_function: LossFunction = next_token_loss, **settings: Any) -> Trainer:
         config = self.config(**settings)
         return Trainer(
             self.model(),
@@ -67,6 +68,7 @@ class Kit:
             horizon=Horizon.of(config, settings.get("total_steps", 12)),
             compute_dtype=torch.float32,
             output_dir=self.root,
+            loss_function=loss_function,
         )
 
 

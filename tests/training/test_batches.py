@@ -11,7 +11,7 @@ from training.batches import LoaderBatches, RowBatches, check_batch, rows_in_ord
 
 
 def first(source: Any, number: int, start: int = 0) -> list[dict[str, torch.Tensor]]:
-    return list(itertools.islice(source.from_micro_batch(start), number))
+    return list(itertools.islice(source.micro_batches(itertools.count(start)), number))
 
 
 def same(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]]) -> bool:

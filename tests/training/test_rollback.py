@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ class Marked(RowBatches):
     poison: Set[int] = frozenset()
     absent: Set[int] = frozenset()
 
-    def from_micro_batch(self, start: int) -> Iterator[Batch]:
-        there = (number for number in itertools.count() if number not in self.absent)
-        for number in itertools.islice(there, start, None):
-            batch = next(super().from_micro_batch(number))
+    def micro_batches(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        there = [number for number in range(1000) if number not in self.absent]
+        for number in (there[position] for position in numbers):
+            (batch,) = super().micro_batches([number])
             yield {**batch, "poison": torch.tensor(float(number in self.poison))}
 
 
@@ -100,10 +100,10 @@ def test_after_bad_steps_a_run_ends_as_one_that_never_had_their_data(
     out = kit.root / "poisoned"
     [event] = map(json.loads, (out / "events.jsonl").read_text().splitlines())
     assert (event["kind"], event["step"], event["to_step"]) == ("rollback", 10, 6)
-    assert event["skipped_micro_batches"] == [[14, 6]]
+    assert event["skipped_steps"] == [[7, 3]]
     assert (out / "step_9.superseded-1").is_dir()
     state = json.loads((out / "step_20" / "trainer" / "state.json").read_text())["progress"]["stability"]
-    assert (state["skipped_windows"], state["num_rollbacks"]) == ([[14, 6]], 1)
+    assert (state["skipped_windows"], state["num_rollbacks"]) == ([[7, 3]], 1)
     lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     steps = [line["step"] for line in lines if "train/loss" in line]
     assert steps == sorted(set(steps))
@@ -129,15 +129,15 @@ def test_a_signal_in_the_step_that_is_gone_back_from_is_not_lost(kit, nan_losses
     trainer = kit.pretraining(total_steps=20, save_steps=3, gradient_accumulation_steps=2)
     source = Marked(kit.dataset["train"], batch_size=4, seed=1)
     source.poison = POISON
-    real = source.from_micro_batch
+    real = source.micro_batches
 
-    def with_signal(start: int) -> Iterator[Batch]:
-        for number, batch in enumerate(real(start), start=start):
+    def with_signal(numbers: Iterable[int]) -> Iterator[Batch]:
+        for number in numbers:
             if number == 19:
                 signal.raise_signal(signal.SIGTERM)
-            yield batch
+            yield from real([number])
 
-    source.from_micro_batch = with_signal  # type: ignore[method-assign]
+    source.micro_batches = with_signal  # type: ignore[method-assign]
     with pytest.raises(Preempted, match="SIGTERM at step 7 of 20"):
         trainer.train(source)
 
@@ -164,10 +164,10 @@ def test_a_run_that_goes_wrong_again_and_again_ends_with_the_evidence(kit, nan_l
     assert str(place) in str(caught.value)
     report = json.loads((place / "report.json").read_text())
     assert report["from_checkpoint"] == "step_6"
-    assert report["skipped_micro_batches"] == [[14, 6], [20, 6]]
+    assert report["skipped_steps"] == [[7, 3], [10, 3]]
     assert [batch["number"] for batch in report["micro_batches"]] == list(range(26, 32))
     source = RowBatches(kit.dataset["train"], batch_size=4, seed=1)
-    expected = next(source.from_micro_batch(26))["input_ids"]
+    expected = next(source.micro_batches(itertools.count(26)))["input_ids"]
     rows = kit.dataset["train"].batch(report["micro_batches"][0]["rows"])["input_ids"]
     assert torch.equal(torch.from_numpy(rows), expected)
     assert report["last_steps"][-1]["gradient_norm"] == "nan"

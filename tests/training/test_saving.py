@@ -1,4 +1,5 @@
 import errno
+import itertools
 import json
 import logging
 import threading
@@ -59,7 +60,7 @@ def test_a_checkpoint_holds_the_bits_of_its_step_though_training_went_on(
     kit, slow_disk: SlowDisk, optimizer: str, same_weights
 ) -> None:
     trainer = kit.trainer(optimizer=optimizer)
-    batches = RowBatches(kit.dataset["train"], batch_size=4, seed=1).from_micro_batch(0)
+    batches = RowBatches(kit.dataset["train"], batch_size=4, seed=1).micro_batches(itertools.count(0))
     trainer.train_step([next(batches)])
     weights = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     state = {k: v.clone() for k, v in optimizer_tensors(trainer.model, trainer.optimizers).items()}

@@ -270,14 +270,19 @@ def test_a_time_budget_ends_the_run_and_what_is_spent_of_it_counts_after_an_inte
 )
 def test_the_length_of_a_run(kit, settings: dict[str, object], steps: int, reason: str) -> None:
     config = kit.config(**{"total_steps": None, **settings})
-    found = resolve_total_steps(config, batches_per_epoch=100, tokens_per_step=1000, num_parameters=10**6)
+    found = resolve_total_steps(
+        config,
+        steps_per_epoch=100 / config.gradient_accumulation_steps,
+        tokens_per_step=1000,
+        num_parameters=10**6,
+    )
     assert found[0] == steps
     assert reason in found[1]
 
 
 def test_without_a_length_a_small_model_gets_twenty_tokens_a_parameter(kit) -> None:
     config = kit.config(total_steps=None)
-    found = resolve_total_steps(config, batches_per_epoch=1e6, tokens_per_step=1000, num_parameters=10_000)
+    found = resolve_total_steps(config, steps_per_epoch=1e6, tokens_per_step=1000, num_parameters=10_000)
     assert found == (200, "20 tokens a parameter")
 
 

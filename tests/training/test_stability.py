@@ -3,6 +3,7 @@ import itertools
 import json
 import math
 import random
+from collections.abc import Iterable
 
 import pytest
 
@@ -47,15 +48,18 @@ class Numbers:
     batches_per_epoch = 7.0
     is_repeatable = True
 
-    def from_micro_batch(self, start: int):
-        return itertools.count(start)
+    def micro_batches(self, numbers: Iterable[int]):
+        return iter(numbers)
 
 
 @pytest.mark.parametrize("start", [0, 3, 4, 9, 30])
-def test_a_source_without_windows_goes_on_from_any_position(start: int) -> None:
+@pytest.mark.parametrize("num_each", [1, 3])
+def test_a_source_without_windows_goes_on_from_any_position(start: int, num_each: int) -> None:
     windows = [(0, 2), (5, 3), (8, 1), (20, 10)]
-    source = WithoutWindows(Numbers(), windows)
-    assert list(itertools.islice(source.from_micro_batch(start), 40)) == left(windows)[start : start + 40]
+    source = WithoutWindows(Numbers(), windows, num_each=num_each)
+    expected = [step * num_each + within for step in left(windows) for within in range(num_each)]
+    found = list(itertools.islice(source.micro_batches(itertools.count(start)), 40))
+    assert found == expected[start : start + 40]
 
 
 def losses(generator: random.Random, *, num_steps: int, noise: float) -> list[float]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from core.distributed import ALONE, World
 from core.training_config import TrainingConfig
 from training.schedules import Horizon, learning_rate
 from training.time_budget import KeepTimeBudget
@@ -24,6 +25,7 @@ class PretendedTrainer:
 
     horizon: Horizon
     progress: Progress = dataclasses.field(default_factory=Progress)
+    world: World = ALONE
 
     @property
     def total_steps(self) -> int:

@@ -118,8 +118,9 @@ def test_a_step_with_one_gradient_that_is_not_finite_changes_nothing(
 
 
 def test_a_run_that_diverged_ends_with_a_remedy(kit) -> None:
-    trainer = kit.trainer(total_steps=100)
-    trainer.loss_function = lambda model, batch, **_: model(batch["input_ids"]).sum() * math.inf
+    trainer = kit.trainer(
+        total_steps=100, loss_function=lambda model, batch, **_: model(batch["input_ids"]).sum() * math.inf
+    )
     with pytest.raises(
         BloomeryError, match=r"10 updates in a row had no finite gradient .* learning_rate below"
     ):

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -22,7 +23,7 @@ class Sink:
 
 def batches(kit, number: int):
     source = row_loaders(kit.dataset["train"], None, kit.config())[0]
-    return [batch for batch, _ in zip(source.from_micro_batch(0), range(number), strict=False)]
+    return [batch for batch, _ in zip(source.micro_batches(itertools.count(0)), range(number), strict=False)]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -1,0 +1,137 @@
+"""Going on from a checkpoint: whether it is this run's, what is put back, and how exactly. Knows no hooks, no loop."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.errors import CorruptArtifactError, DataError, MismatchError
+from core.training_config import OptimizationConfig
+from data_processing.rows.token_rows import TokenRows
+from models.hf_layout import load_model
+from models.transformer_lm import TransformerLM
+from tokenization.tokenizer import Tokenizer
+from training.batches import BatchSource
+from training.checkpoint import OPTIMIZER_FILE, load_trainer_state, verify_checkpoint
+from training.events import record_event
+from training.optimizer import load_optimizer_tensors
+from training.parallel import load_weights
+from training.run_length import LENGTH_SETTINGS
+from training.trainer import Trainer
+from training.trainer_state import check_state, read_progress
+
+logger = logging.getLogger(__name__)
+
+
+def numerics(trainer: Trainer) -> dict[str, Any]:
+    """What, besides settings and data, the last bit of the weights depends on."""
+    return {
+        "torch": torch.__version__,
+        "device": trainer.device_manager.get_device_info()["name"],
+        "threads": torch.get_num_threads(),
+        "compiled": trainer.model.is_compiled,
+        "processes": trainer.world.size,
+        "parallel": trainer.parallel.kind,
+        "micro_batch_rows": trainer.step_batch.micro_batch_rows,
+    }
+
+
+def read_state(
+    checkpoint: Path,
+    config: OptimizationConfig,
+    model: TransformerLM,
+    tokenizer: Tokenizer | None,
+    rows: TokenRows | None,
+) -> dict[str, Any]:
+    if not checkpoint.is_dir():
+        raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
+    verify_checkpoint(checkpoint)
+    state, _ = load_trainer_state(checkpoint)
+    check_state(state, checkpoint)
+    old, new = state["length"]["settings"], config.fingerprint_settings()
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    differences = [
+        f"{key}: was {old.get(key)}, now {new.get(key)}" for key in changed if key not in LENGTH_SETTINGS
+    ]
+    shape_then, shape_now = state["model"], model.config.to_dict()
+    differences += [
+        f"model {key}: was {shape_then.get(key)}, now {shape_now[key]}"
+        for key in shape_now
+        if shape_then.get(key) != shape_now[key]
+    ]
+    then = state["tokenizer_fingerprint"]
+    if then is not None and tokenizer is not None and then != tokenizer.fingerprint:
+        differences.append(f"the tokenizer: was {then[:12]}, now {tokenizer.fingerprint[:12]}")
+    elif then is not None and rows is not None and then != rows.metadata.tokenizer_fingerprint:
+        # Whatever may change of the data: the ids of another vocabulary mean other texts.
+        differences.append(
+            f"the tokenizer of the rows: was {then[:12]}, now {rows.metadata.tokenizer_fingerprint[:12]}"
+        )
+    if rows is not None and is_other_data(state, rows.fingerprint) and not config.allow_data_change:
+        differences.append(
+            f"the data: was {state['data_fingerprint'][:12]}, now {rows.fingerprint[:12]}, which allow_data_change "
+            "(--allow-data-change) would permit"
+        )
+    if differences:
+        raise MismatchError(
+            f"{checkpoint}: cannot go on exactly, because settings changed ({'; '.join(differences)}); set them "
+            "back, or start a new run from its weights"
+        )
+    return state
+
+
+def is_other_data(state: Mapping[str, Any], data_fingerprint: str | None) -> bool:
+    then = state["data_fingerprint"]
+    return None not in (then, data_fingerprint) and then != data_fingerprint
+
+
+def note_data_change(trainer: Trainer, state: Mapping[str, Any], data_fingerprint: str | None) -> None:
+    step = trainer.progress.step
+    if trainer.world.is_main:
+        record_event(
+            trainer.output_dir,
+            step=step,
+            kind="data_changed",
+            detail="the run goes on with other rows, as allow_data_change permits",
+            was=state["data_fingerprint"],
+            now=data_fingerprint,
+        )
+    # A loss on other held-out rows is not to be compared with the best so far.
+    trainer.progress.best_validation_loss = None
+    trainer.progress.evaluations_without_gain = 0
+    logger.warning(
+        "from step %d on the run learns from other data (%s instead of %s), as allow_data_change permits; it is no "
+        "run that one of these alone would have given, and which weights are best is decided anew",
+        step,
+        str(data_fingerprint)[:12],
+        state["data_fingerprint"][:12],
+    )
+
+
+def restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> None:
+    load_weights(trainer.model, load_model(checkpoint).state_dict())
+    _, tensors = load_trainer_state(checkpoint)
+    load_optimizer_tensors(trainer.model, trainer.optimizers, tensors)
+    trainer.progress = read_progress(state["progress"])
+    if not tensors and trainer.progress.step > trainer.progress.bad_steps:
+        raise CorruptArtifactError(f"{checkpoint / OPTIMIZER_FILE}: is empty; resume from another checkpoint")
+    patience = trainer.config.early_stopping_patience
+    if patience is not None and trainer.progress.evaluations_without_gain >= patience:
+        trainer.should_stop = f"had stopped early at step {trainer.progress.step}"
+
+
+def say_how_exact(
+    state: Mapping[str, Any], trainer: Trainer, source: BatchSource, *, has_other_data: bool
+) -> None:
+    then, now = state["numerics"], numerics(trainer)
+    reasons = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
+    if has_other_data:
+        reasons.append("the data changed")
+    if trainer.device_manager.device.type != "cpu":
+        reasons.append(f"{trainer.device_manager.device.type} kernels may add in another order")
+    if not source.is_repeatable:
+        reasons.append("the loader's sampler is not one of torch's, so its order may differ")
+    exactness = "not bit-exact because " + "; ".join(reasons) if reasons else "bit-exact"
+    logger.info("going on from step %d (%s)", trainer.progress.step, exactness)
