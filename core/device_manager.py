@@ -110,6 +110,8 @@ def _choose_device(force_device: str | None) -> str:
         *(["mps"] if torch.backends.mps.is_available() else []),
         "cpu",
     ]
+    if force_device in (None, "auto", "cuda") and available[0] != "cpu" and "LOCAL_RANK" in os.environ:
+        return _device_of_process(available)
     if force_device in (None, "auto"):
         return available[0]
     assert force_device is not None
@@ -125,6 +127,19 @@ def _choose_device(force_device: str | None) -> str:
             "(set training.device or --device, or leave it at auto)"
         )
     return wanted
+
+
+def _device_of_process(available: list[str]) -> str:
+    """The device of one of several processes on a machine, each of which has one to itself."""
+    number, devices = int(os.environ["LOCAL_RANK"]), available[:-1]
+    if number >= len(devices):
+        wanted = os.environ.get("LOCAL_WORLD_SIZE", str(number + 1))
+        raise DeviceError(
+            f"{wanted} processes were started on this machine, but it has {len(devices)} devices "
+            f"({', '.join(devices)}); start torchrun with --nproc_per_node={len(devices)}, or train on the CPU with "
+            "--device cpu"
+        )
+    return devices[number]
 
 
 def _machine_memory_bytes() -> int:

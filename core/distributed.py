@@ -178,9 +178,9 @@ def explain_lost_peers() -> Iterator[None]:
             raise
         reason = str(error).strip().splitlines()[0][:160]
         raise PeerLostError(
-            f"process {os.environ.get('RANK', '?')} of {os.environ.get('WORLD_SIZE', '?')}: another process of this "
-            f"run ended or did not answer for {collective_timeout_seconds():.0f} s ({reason}); what it said stands "
-            "above; the same command goes on from the last checkpoint (torchrun --max-restarts N does so by itself)"
+            "another process of this run ended, or did not answer for "
+            f"{collective_timeout_seconds():.0f} s ({reason}); what it said stands beside this; the same command goes "
+            "on from the last checkpoint (torchrun --max-restarts N does so by itself)"
         ) from error
 
 

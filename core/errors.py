@@ -100,6 +100,16 @@ class PeerLostError(BloomeryError):
     exit_code = 70
 
 
+class MainProcessError(BloomeryError):
+    """The main one of several processes failed, with `exit_code`; it has said so itself."""
+
+    code = "E035"
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class UnreachableError(BloomeryError):
     """A service on the network does not answer, or answers that it cannot now."""
 

@@ -1,6 +1,7 @@
 """How the command line talks: plain lines on standard error that do not tear progress bars. Set up by scripts only."""
 
 import logging
+import os
 import sys
 
 from tqdm import tqdm
@@ -11,6 +12,11 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+def is_speaker() -> bool:
+    """Whether this process talks to the user: of several that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def log_to_console(*, verbose: bool = False) -> None:
@@ -30,7 +36,9 @@ def log_to_console(*, verbose: bool = False) -> None:
         "evaluation",
         "pipeline",
     ):
-        logging.getLogger(room).setLevel(logging.DEBUG if verbose else logging.INFO)
+        # What all processes find, one says.
+        level = logging.INFO if is_speaker() else logging.ERROR
+        logging.getLogger(room).setLevel(logging.DEBUG if verbose else level)
 
 
 class _Formatter(logging.Formatter):

@@ -14,7 +14,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from core.config import HELP_COLUMNS
-from core.errors import BloomeryError, Preempted, UsageError
+from core.errors import BloomeryError, MainProcessError, Preempted, UsageError
+from core.logs import is_speaker
 from core.threads import share_the_machine
 
 INTERRUPTED_EXIT_CODE = 130
@@ -69,7 +70,9 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
             return _stopped()
         if debug:
             traceback.print_exc()
-        print(f"error[{error.code}]: {error}", file=sys.stderr)
+        if not isinstance(error, MainProcessError):
+            who = "" if is_speaker() else f"process {os.environ['RANK']}: "
+            print(f"error[{error.code}]: {who}{error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         # The second Ctrl-C: the last finished checkpoint and artifacts are intact.

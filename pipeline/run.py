@@ -17,6 +17,7 @@ from typing import Any
 
 from core.config import read_json_object
 from core.config_files import lay_over, load_config
+from core.distributed import joined
 from core.errors import DataError, MismatchError
 from core.files import TEMPORARY_MARK, lock, remove, write_json
 from core.stage import Artifact, Decision, Selection, Stage
@@ -36,6 +37,7 @@ from pipeline.preflight import (
 )
 from pipeline.sources import Sources, check_sources
 from pipeline.stages import digests_database, line, tuning_line
+from pipeline.together import Leader, follow
 from tokenization.tokenizer import Tokenizer, holds_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -151,13 +153,18 @@ def train_llm_from_scratch(
         BloomeryError: what a setting, the input or the disk does not allow, in one line.
     """
     given = check_sources(sources)
-    settled, notes = settle(resolve_config(config), given)
-    for note in notes:
-        logger.info(note)
-    check(settled, given)
-    stages = line(given)
-    with _locked(stages, settled, selection):
-        artifacts = _run(stages, settled, selection, announce or _log_decision)
+    with joined() as world:
+        if not world.is_main:
+            return TrainedLine(*follow(world, line(given)))
+        with Leader(world) as leader:
+            settled, notes = settle(resolve_config(config), given)
+            for note in notes:
+                logger.info(note)
+            check(settled, given)
+            stages = leader.sharing(line(given))
+            with _locked(stages, settled, selection):
+                artifacts = _run(stages, settled, selection, announce or _log_decision)
+            leader.finish(settled, artifacts)
     return TrainedLine(settled, artifacts)
 
 
@@ -168,21 +175,26 @@ def dry_run(
 
     What is finished in the run directory is read, and nothing in it is written.
     """
-    settled, notes = settle(config, sources)
-    for note in notes:
-        logger.info(note)
-    check(settled, sources)
-    scratch = Path(tempfile.mkdtemp(prefix="bloomery-dry-run-"))
-    try:
-        artifacts = run_stages(
-            line(sources),
-            settled.replace(**DRY_RUN_CHANGES),
-            selection,
-            announce=_log_decision,
-            scratch=scratch,
-        )
-    finally:
-        shutil.rmtree(scratch)
+    with joined() as world:
+        if not world.is_main:
+            return TrainedLine(*follow(world, line(sources)))
+        with Leader(world) as leader:
+            settled, notes = settle(config, sources)
+            for note in notes:
+                logger.info(note)
+            check(settled, sources)
+            scratch = Path(tempfile.mkdtemp(prefix="bloomery-dry-run-"))
+            try:
+                artifacts = run_stages(
+                    leader.sharing(line(sources)),
+                    settled.replace(**DRY_RUN_CHANGES),
+                    selection,
+                    announce=_log_decision,
+                    scratch=scratch,
+                )
+            finally:
+                shutil.rmtree(scratch)
+            leader.finish(settled, artifacts)
     return TrainedLine(settled, artifacts)
 
 
@@ -263,6 +275,12 @@ def tune_pretrained_model(
     check_named_files(config)
     shape = model_config_from_hf(read_json_object(pretrained / "config.json"))
     stages = tuning_line(pretrained, tokenizer, shape.max_position_embeddings)
-    with _locked(stages, config, selection):
-        artifacts = _run(stages, config, selection, _log_decision)
+    with joined() as world:
+        if not world.is_main:
+            return TrainedLine(*follow(world, stages))
+        with Leader(world) as leader:
+            stages = leader.sharing(stages)
+            with _locked(stages, config, selection):
+                artifacts = _run(stages, config, selection, _log_decision)
+            leader.finish(config, artifacts)
     return TrainedLine(config, artifacts)

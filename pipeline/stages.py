@@ -13,6 +13,7 @@ from typing import Any
 
 from core.config import Config
 from core.device_manager import DeviceManager
+from core.distributed import world
 from core.files import sha256_file, write_json
 from core.stage import Artifact, Inputs, Stage
 from core.training_config import InstructionConfig, OptimizationConfig, PipelineConfig
@@ -36,9 +37,9 @@ from pipeline.sources import Sources, collect_sources, source_facts, standard_li
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_report import report_tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
-from training.checkpoint import latest_checkpoint
 from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
 from training.pretraining_trainer import PretrainingTrainer
+from training.resuming import agreed_checkpoint
 from training.session import TrainingResult, row_loaders
 
 logger = logging.getLogger(__name__)
@@ -215,7 +216,9 @@ def _train(
     train, held_out = row_loaders(
         TokenRows(dataset / "train"), TokenRows(validation) if validation.is_dir() else None, settings
     )
-    result: TrainingResult = trainer.train(train, held_out, resume_from_checkpoint=latest_checkpoint(out))
+    result: TrainingResult = trainer.train(
+        train, held_out, resume_from_checkpoint=agreed_checkpoint(world(), out)
+    )
     return result.metrics()
 
 

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 from core.config import HELP_COLUMNS
-from core.logs import log_to_console
+from core.logs import is_speaker, log_to_console
 from core.stage import Selection
 from core.training_config import RunConfig
 from pipeline.arguments import Parser, set_value
@@ -94,7 +94,12 @@ def main(arguments: list[str]) -> int:
         tokenizer_model=flags.tokenizer_model,
         selection=Selection(rebuild=frozenset(flags.rebuild)),
     )
-    print(closing_page(result, shlex.join(["python", "scripts/train_instruction_finetuning.py", *arguments])))
+    if is_speaker():
+        print(
+            closing_page(
+                result, shlex.join(["python", "scripts/train_instruction_finetuning.py", *arguments])
+            )
+        )
     return 0
 
 

@@ -7,7 +7,7 @@ import textwrap
 from core.config import HELP_COLUMNS
 from core.config_files import CONFIG_ROOT
 from core.errors import UsageError
-from core.logs import log_to_console
+from core.logs import is_speaker, log_to_console
 from core.stage import Selection
 from pipeline.arguments import STAGE_NAMES, Parser, set_value
 from pipeline.command import run_command
@@ -117,14 +117,17 @@ def main(arguments: list[str]) -> int:
     )
     if flags.plan:
         settled, decisions, estimate = plan_line(config, None, selection)
-        print(plan_page(settled, decisions, estimate))
+        if is_speaker():
+            print(plan_page(settled, decisions, estimate))
         return 0
     if flags.dry_run:
         dry_run(config, None, selection)
-        print("dry run: every stage ran; nothing of it was kept")
+        if is_speaker():
+            print("dry run: every stage ran; nothing of it was kept")
         return 0
     result = train_llm_from_scratch(config, selection=selection)
-    print(closing_page(result, shlex.join(["python", "scripts/train_llm_from_scratch.py", *arguments])))
+    if is_speaker():
+        print(closing_page(result, shlex.join(["python", "scripts/train_llm_from_scratch.py", *arguments])))
     return 0
 
 

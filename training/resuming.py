@@ -1,20 +1,24 @@
 """Going on from a checkpoint: whether it is this run's, what is put back, and how exactly. Knows no hooks, no loop."""
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from core.distributed import World
 from core.errors import CorruptArtifactError, DataError, MismatchError
+from core.files import sha256_file
+from core.manifest import MANIFEST_NAME
 from core.training_config import OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
 from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
-from training.checkpoint import OPTIMIZER_FILE, load_trainer_state, verify_checkpoint
+from training.checkpoint import OPTIMIZER_FILE, latest_checkpoint, load_trainer_state, verify_checkpoint
 from training.events import record_event
 from training.optimizer import load_optimizer_tensors
 from training.parallel import load_weights
@@ -23,6 +27,42 @@ from training.trainer import Trainer
 from training.trainer_state import check_state, read_progress
 
 logger = logging.getLogger(__name__)
+
+
+VISIBLE_AFTER_SECONDS = 60.0
+"""Network file systems show a new directory to other machines after a while, by default up to this (NFS: acdirmax)."""
+
+
+def agreed_checkpoint(
+    world: World, directory: Path, *, wait_seconds: float = VISIBLE_AFTER_SECONDS
+) -> Path | None:
+    """The newest intact checkpoint in `directory`, found by the main process and the same one in all.
+
+    Raises:
+        CorruptArtifactError: there are checkpoints, and none is intact.
+        MismatchError: this process sees another file system than the main one.
+    """
+
+    def find() -> list[str] | None:
+        path = latest_checkpoint(directory)
+        return None if path is None else [path.name, sha256_file(path / MANIFEST_NAME)]
+
+    found = world.from_main(find)
+    if found is None:
+        return None
+    name, digest = found
+    checkpoint = directory / str(name)
+    manifest = checkpoint / MANIFEST_NAME
+    deadline = time.monotonic() + wait_seconds
+    while not (manifest.is_file() and sha256_file(manifest) == digest):
+        if time.monotonic() > deadline:
+            raise MismatchError(
+                f"{manifest}: the main process goes on from it (SHA-256 {digest[:12]}…), but here it "
+                f"{'is another one' if manifest.is_file() else 'is not there'}; all machines of a run need one shared "
+                "directory"
+            )
+        time.sleep(0.2)
+    return checkpoint
 
 
 def numerics(trainer: Trainer) -> dict[str, Any]:

@@ -137,6 +137,8 @@ def train_model(
         world.wait()
         if device_manager.device.type == "cpu":
             keep_freed_memory()
+        if device_manager.device.type == "cuda":
+            torch.cuda.set_device(device_manager.device)  # where NCCL puts what it needs itself
         model.to(device_manager.device)
         data = _data_fingerprint(train_loader)
         rows = _rows_of(train_loader)

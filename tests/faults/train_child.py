@@ -23,8 +23,8 @@ from core.training_config import ModelConfig, TrainingConfig
 from models.transformer_lm import create_model_from_config
 from pipeline.command import run_command
 from training.batches import RowBatches
-from training.checkpoint import latest_checkpoint
 from training.pretraining_trainer import PretrainingTrainer
+from training.resuming import agreed_checkpoint
 from training.trainer import Hook, StepReport, Trainer
 
 SHAPE = ModelConfig(
@@ -116,8 +116,7 @@ def main(directory: Path, settings: dict[str, Any], troubles: dict[str, Any] | N
     trainer = PretrainingTrainer(model, config, shape, DeviceManager("cpu"), hooks=tuple(hooks))
     source = RowBatches(Rows(), batch_size=config.batch_size, seed=3)  # type: ignore[arg-type]
     with joined() as world:
-        found = world.from_main(lambda: str(latest_checkpoint(directory) or ""))
-        trainer.train(source, resume_from_checkpoint=found or None)
+        trainer.train(source, resume_from_checkpoint=agreed_checkpoint(world, directory))
     return 0
 
 

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
+from core.distributed import World
 from core.errors import BloomeryError, DataError
 from training.batches import RowBatches, rows_in_order
 from training.optimizer import optimizer_tensors
-from training.trainer import MAX_BAD_STEPS
+from training.trainer import MAX_BAD_STEPS, share_of
 
 
 def gradient(kit, micro_batch_rows: int, dropout: float = 0.0) -> dict[str, torch.Tensor]:
@@ -160,3 +161,15 @@ def test_bfloat16_compute_keeps_float32_weights_and_stays_close(kit) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=5e-3)
     assert losses[0] != losses[1]
     assert {p.dtype for p in rough.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3, 5, 8])
+def test_processes_evaluate_each_batch_once_and_as_many_batches_each(kit, num_processes: int) -> None:
+    batches = rows_in_order(kit.dataset["validation"], batch_size=40)
+    expected = [batch["labels"].tolist() for batch in batches]
+    assert len(batches) == 6
+    shares = [list(share_of(World(rank=r, size=num_processes), batches)) for r in range(num_processes)]
+    assert {len(share) for share in shares} == {-(-6 // num_processes)}
+    found = [share[turn]["labels"] for turn in range(len(shares[0])) for share in shares]
+    assert [labels.tolist() for labels in found[:6]] == expected
+    assert all(bool((labels == -100).all()) for labels in found[6:])
