@@ -26,11 +26,13 @@ def next_token_loss(model: TransformerLM, batch: Batch, *, document_masking: boo
 
     Args:
         batch: `input_ids`, `labels`, `position_ids`, each (B, T) int64; labels are already shifted and
-            -100 where nothing is learned.
+            -100 where nothing is learned. Where `documents` is there too, it takes the place of a mask.
         document_masking: Whether attention stays within a document; positions then restart with it.
     """
-    positions = batch["position_ids"] if document_masking else None
-    features = model.features(batch["input_ids"], positions)
+    positions, documents = (
+        (batch["position_ids"], batch.get("documents")) if document_masking else (None, None)
+    )
+    features = model.features(batch["input_ids"], positions, documents=documents)
     return summed_cross_entropy(
         features.flatten(0, 1), model.head_weight, batch["labels"].flatten(), compiled=model.is_compiled
     )
@@ -120,7 +122,9 @@ def _parts(num_positions: int, num_tokens: int) -> Iterator[slice]:
 
 
 def count_targets(batch: Batch) -> int:
-    """Number of supervised positions in a batch on the CPU."""
+    """Number of supervised positions in a batch on the CPU, or in one that was counted there."""
+    if "num_targets" in batch:
+        return int(batch["num_targets"])
     return int((batch["labels"] != IGNORED_LABEL).sum())
 
 

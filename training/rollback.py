@@ -1,7 +1,6 @@
 """Going back when a run goes wrong: to which checkpoint, without which data, and when to give up. Knows no model."""
 
 import collections
-import dataclasses
 import itertools
 import logging
 import math
@@ -16,7 +15,8 @@ from training.checkpoint import list_checkpoints, verify_checkpoint
 from training.events import record_event
 from training.losses import Batch
 from training.stability import Stability, Trouble, Window, add_window, number_at
-from training.trainer import StepReport, Trainer
+from training.step_report import StepReport, arrived
+from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,23 @@ class WatchStability:
         self._source = source
         self._wait_for_saves = wait_for_saves
         self._reports: collections.deque[StepReport] = collections.deque(maxlen=NUM_REPORTS_KEPT)
+        self._unjudged: collections.deque[StepReport] = collections.deque()
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
-        """Judge one step."""
+        """Judge one step; on a GPU, which still works on it, the one before."""
+        self._unjudged.append(report)
+        self.settle(trainer, at_most_late=1)
+
+    def settle(self, trainer: Trainer, *, at_most_late: int = 0) -> None:
+        """Judge what was not yet judged: what is saved next must know of it.
+
+        Raises:
+            GoBack, DataError: as above.
+        """
+        for report in arrived(self._unjudged, at_most_late=at_most_late):
+            self._judge(trainer, report)
+
+    def _judge(self, trainer: Trainer, report: StepReport) -> None:
         self._reports.append(report)
         trouble = find_trouble(trainer.progress.stability, report, sigmas=trainer.config.loss_spike_sigmas)
         if trouble is None or trainer.config.max_rollbacks is None:
@@ -107,7 +121,7 @@ class WatchStability:
         first, end = trouble.first_step * num_each, step * num_each
         if stability.num_rollbacks >= config.max_rollbacks:
             numbers = [number_at(position, stability.skipped_windows) for position in range(first, end)]
-            place = self._write_evidence(trainer, trouble, checkpoint, numbers)
+            place = self._write_evidence(trainer, step, trouble, checkpoint, numbers)
             raise DataError(
                 f"{trouble.reason}, after the run went back {stability.num_rollbacks} times (max_rollbacks); {place} "
                 f"names the rows and settings; try a learning_rate below {config.learning_rate}, look at the rows, or "
@@ -132,10 +146,10 @@ class WatchStability:
         raise GoBack(checkpoint, windows, stability.num_rollbacks + 1)
 
     def _write_evidence(
-        self, trainer: Trainer, trouble: Trouble, checkpoint: Path, numbers: list[int]
+        self, trainer: Trainer, step: int, trouble: Trouble, checkpoint: Path, numbers: list[int]
     ) -> Path:
         """The directory with what is needed to see the trouble again."""
-        place = trainer.output_dir / f"unstable_step_{trainer.progress.step}"
+        place = trainer.output_dir / f"unstable_step_{step}"
         rows = self._source.row_numbers if isinstance(self._source, RowBatches) else None
         write_json(
             place / "report.json",
@@ -147,7 +161,7 @@ class WatchStability:
                     {"number": number, "rows": rows(number) if rows is not None else None}
                     for number in numbers
                 ],
-                "last_steps": [_as_json(dataclasses.asdict(report)) for report in self._reports],
+                "last_steps": [_as_json(report.values()) for report in self._reports],
             },
         )
         settings = {"training": trainer.config.to_dict(), "model": trainer.model.config.to_dict()}
@@ -162,7 +176,7 @@ def find_trouble(stability: Stability, report: StepReport, *, sigmas: float | No
         sigmas: As in `Stability.note_loss`; None = losses are not looked at.
     """
     # A step without targets is skipped too, with a gradient of zero: that is no trouble of this kind.
-    is_finite = math.isfinite(report.gradient_norm)
+    is_finite = math.isfinite(report.gradient_norm) or report.is_overflow
     trouble = stability.note_gradient(is_finite=is_finite, step=report.step)
     if report.skipped or sigmas is None:
         return trouble

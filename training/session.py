@@ -248,6 +248,8 @@ def _run(
         }
 
     def save(trainer: Trainer) -> None:
+        trainer.settle()
+        watch.settle(trainer)
         saver.save(
             step_directory(output_dir, trainer.progress.step),
             trainer.model,
@@ -284,7 +286,8 @@ def _run(
         spent = origin.earlier_seconds + time.monotonic() - origin.started
         hooks.append(KeepTimeBudget(trainer.config.time_budget_seconds, spent_seconds=spent))
     # Before what keeps results of the step: those of one that the run goes back from are none.
-    hooks += [bar, log, weights, WatchStability(source, wait_for_saves=saver.wait)]
+    watch = WatchStability(source, wait_for_saves=saver.wait)
+    hooks += [bar, log, weights, watch]
     if val_loader is not None:
         if trainer.progress.step == 0:
             trainer.progress.initial_validation = evaluation_values(trainer.evaluate(val_loader))
@@ -438,7 +441,8 @@ def _say_how_exact(
     reasons = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
     if is_other_data:
         reasons.append("the data changed")
-    if trainer.device_manager.device.type != "cpu":
+    is_cuda = trainer.device_manager.device.type == "cuda"
+    if trainer.device_manager.device.type != "cpu" and not (is_cuda and trainer.config.deterministic):
         reasons.append(f"{trainer.device_manager.device.type} kernels may add in another order")
     if not source.is_repeatable:
         reasons.append("the loader's sampler is not one of torch's, so its order may differ")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from late_numbers import LateNumbers
 
 from core.errors import BloomeryError, DataError, Preempted
 from core.training_config import TrainingConfig
@@ -20,6 +21,7 @@ from models.transformer_lm import TransformerLM
 from training import session, stability
 from training.batches import RowBatches
 from training.losses import Batch, next_token_loss
+from training.step_report import Numbers
 from training.trainer import Hook, Trainer
 
 
@@ -41,6 +43,12 @@ def poisonous_loss(model: TransformerLM, batch: Batch, *, kind: str, **options: 
     if not batch["poison"]:
         return loss
     return loss * math.nan if kind == "nan" else loss + 5.0 * batch["input_ids"].numel()
+
+
+@pytest.fixture(autouse=True, params=[Numbers, LateNumbers], ids=["at once", "one step late"])
+def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each decision is the same whenever the numbers of a step reach the host."""
+    monkeypatch.setattr("training.trainer.Numbers", request.param)
 
 
 @pytest.fixture
