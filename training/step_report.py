@@ -31,7 +31,7 @@ class Numbers:
             self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._values.copy_(values, non_blocking=True)
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(values.device))  # the current device may be another
 
     def have_arrived(self) -> bool:
         """Whether `read` returns at once."""
