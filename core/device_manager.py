@@ -1,16 +1,20 @@
 """The one place that knows which device a run uses and which precision is fast there. Knows no model."""
 
 import contextlib
+import logging
 import os
 import platform
 import re
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
-from core.errors import DeviceError
+from core.errors import ConfigError, DeviceError
+
+logger = logging.getLogger(__name__)
 
 PEAK_BF16_FLOPS = {
     # Dense tensor-core peak in FLOP/s from NVIDIA's data sheets; matched against the device's name.
@@ -24,6 +28,12 @@ PEAK_BF16_FLOPS = {
 
 BF16_MIN_SPEEDUP = 1.3
 """bf16 must win a product by this factor before it is used on CPU: casting weights costs some of it again."""
+
+BF16_CAPABILITY = (8, 0)
+"""CUDA's products in bf16 begin with Ampere; torch emulates them before, slower than float32."""
+
+FP8_CAPABILITY = (8, 9)
+"""Products in fp8 begin with Ada and Hopper."""
 
 
 class DeviceManager:
@@ -77,20 +87,80 @@ class DeviceManager:
         return peak if platform.system() == "Darwin" else peak * 1024
 
     def compute_dtype(self, mixed_precision: str) -> torch.dtype:
-        """The type in which products are computed: float32 or bfloat16.
+        """The type in which products are computed: float32, bfloat16 or float16. With "fp8" it is that of all products
+        but those that `models.float8` makes.
 
         With "auto" on CPU both are timed for a few milliseconds: processors without bf16 instructions emulate
         them and are slower. The answer can differ between machines; a run keeps the one it began with.
+
+        Raises:
+            ConfigError: "fp16" or "fp8" on a device that has nothing to gain by it.
         """
         if mixed_precision == "fp32":
             return torch.float32
         if mixed_precision == "bf16":
             return torch.bfloat16
+        if mixed_precision == "fp16":
+            return self._fp16_dtype()
+        if mixed_precision == "fp8":
+            self._check_fp8()
+            return torch.bfloat16
         if self.device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+            return torch.bfloat16 if self._capability() >= BF16_CAPABILITY else torch.float16
         if self.device.type == "cpu" and _bf16_speedup_on_cpu() >= BF16_MIN_SPEEDUP:
             return torch.bfloat16
         return torch.float32
+
+    def _fp16_dtype(self) -> torch.dtype:
+        if self.device.type != "cuda":
+            raise ConfigError(
+                f"mixed_precision: fp16 is for CUDA devices without bf16, but the device is {self.device}; set it to "
+                "auto, bf16 or fp32"
+            )
+        return torch.float16
+
+    def _check_fp8(self) -> None:
+        found = f"the device is {self.device}"
+        if self.device.type == "cuda":
+            if self._capability() >= FP8_CAPABILITY and hasattr(torch, "_scaled_mm"):
+                return
+            found = f"{torch.cuda.get_device_name(self.device)} has {'.'.join(map(str, self._capability()))}"
+        needed = ".".join(map(str, FP8_CAPABILITY))
+        raise ConfigError(
+            f"mixed_precision: fp8 needs a CUDA device of compute capability {needed} or more (L4, H100, …), but "
+            f"{found}; set it to auto or bf16"
+        )
+
+    def _capability(self) -> tuple[int, int]:
+        return torch.cuda.get_device_capability(self.device)
+
+    @contextlib.contextmanager
+    def numerics(self, *, deterministic: bool, tf32: bool) -> Iterator[None]:
+        """Set how CUDA adds up during the block, and set it back after. A CPU needs and gets nothing of it.
+
+        Args:
+            deterministic: Refuse kernels that add up in another order each time.
+            tf32: Let products that are still in float32 read 10 bits of their factors' fractions.
+        """
+        if self.device.type != "cuda":
+            if deterministic and self.device.type == "cpu":
+                logger.info("deterministic: nothing to change, because on CPU runs are bit-exact anyway")
+            elif deterministic:
+                logger.warning("deterministic: nothing is known to make %s bit-exact", self.device.type)
+            yield
+            return
+        precision = torch.get_float32_matmul_precision()
+        was_deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        if deterministic:
+            # Read by cuBLAS with its first product; two buffers of fixed size instead of whatever is free.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+            torch.use_deterministic_algorithms(was_deterministic)
 
     def measured_flops(self, dtype: torch.dtype) -> float:
         """Speed of a product of square matrices in `dtype`, in FLOP/s, measured in some milliseconds."""

@@ -308,10 +308,17 @@ class OptimizationConfig(Config):
     seed: int = Field(
         1337, ge=0, lt=2**63, description="Seed of weights, order and dropout (a plain number)."
     )
-    mixed_precision: Literal["auto", "bf16", "fp32"] = Field(
+    mixed_precision: Literal["auto", "bf16", "fp16", "fp8", "fp32"] = Field(
         "auto",
-        description="Precision of the products; weights stay fp32. auto = bf16 where the device is faster with it. "
-        "true means auto, false means fp32.",
+        description="Precision of the products; weights stay fp32. auto = bf16 where the device is faster with it, "
+        "fp16 with a scaled loss on CUDA devices without bf16. fp8 = bf16, and fp8 in the linear layers of blocks "
+        "(compute capability 8.9; pays from about 1B parameters). true means auto, false means fp32.",
+    )
+    deterministic: bool = Field(
+        False,
+        description="Whether CUDA adds up in the same order each time, so that a resumed run is bit-exact there too; "
+        "slower. On CPU it is so anyway.",
+        json_schema_extra=RUNTIME,
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute blocks in the backward pass: less memory, more time."

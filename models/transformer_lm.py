@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from core.errors import DataError
 from core.training_config import ModelConfig
-from models.attention import Attention, cache_mask, document_mask
+from models.attention import Attention, Documents, cache_mask, document_mask, flash_kernel
 from models.counting import vocabulary_of
 from models.feed_forward import build_feed_forward
 from models.initialization import initialize_weights
@@ -31,7 +31,11 @@ class Block(nn.Module):
         self.dropout = _dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KVCache | None = None
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        mask: Tensor | Documents | None,
+        cache: KVCache | None = None,
     ) -> Tensor:
         """x (B, T, D) to (B, T, D); the other arguments are `Attention`'s."""
         x = x + self.dropout(self.attention(self.attention_norm(x), rotation, mask, cache))
@@ -77,7 +81,12 @@ class TransformerLM(nn.Module):
         return self.logits(self.features(input_ids, position_ids, cache=cache))
 
     def features(
-        self, input_ids: Tensor, position_ids: Tensor | None = None, *, cache: KVCache | None = None
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        *,
+        cache: KVCache | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         """The residual stream after the final norm, (B, T, D): what `logits` turns into scores.
 
@@ -86,6 +95,8 @@ class TransformerLM(nn.Module):
             position_ids: (B, T) int64 of rows of packed documents: 0, 1, 2, ... from the start of each document;
                 attention then stays inside a document. None = each row is one document (and faster).
             cache: Tokens seen before; they are continued and the new ones are added. Excludes `position_ids`.
+            documents: `document_offsets(position_ids)`, on the device, where `takes_documents` says that it spares
+                the mask.
 
         Raises:
             DataError: more tokens than the context or the cache holds.
@@ -97,11 +108,14 @@ class TransformerLM(nn.Module):
                 f"{past + T} tokens are longer than the model's context of {self.config.max_position_embeddings} "
                 "tokens (max_position_embeddings); shorten the input"
             )
-        mask = None
+        mask: Tensor | Documents | None = None
         if cache is not None:
             assert position_ids is None, "with a cache, positions continue from cache.length"
             cache.check_room(B, T)
             mask = cache_mask(cache, num_tokens=T, device=input_ids.device)
+        elif documents is not None:
+            assert position_ids is not None, "documents are those of the positions"
+            mask = Documents(documents, max_length=T, kernel=flash_kernel())
         elif position_ids is not None:
             mask = document_mask(position_ids)
 

@@ -58,6 +58,11 @@ def parser() -> Parser:
         help="tune on the instruction records in this jsonl or json file (instruction.data)",
     )
     add("--device", help="train on auto, cpu, cuda, cuda:1 or mps (training.device)")
+    add(
+        "--deterministic",
+        action="store_true",
+        help="train bit-exactly on CUDA too, which is slower (training.deterministic); on CPU it is so anyway",
+    )
     add("--skip-data-collection", action="store_true", help="take the collected corpus as it is")
     add("--skip-tokenizer", action="store_true", help="take the tokenizer as it is")
     add("--skip-pretraining", action="store_true", help="take the pretrained model as it is")
@@ -92,6 +97,9 @@ def main(arguments: list[str]) -> int:
     overrides = set_value(overrides, "instruction.data", flags.instruction_data)
     overrides = set_value(overrides, "data.raw_dir", flags.data)
     overrides = set_value(overrides, "data.corpus", "directory" if flags.data else None)
+    if flags.deterministic:
+        overrides = set_value(overrides, "training.deterministic", True)
+        overrides = set_value(overrides, "instruction.deterministic", True)
     if flags.allow_data_change:
         overrides = set_value(overrides, "training.allow_data_change", True)
         overrides = set_value(overrides, "instruction.allow_data_change", True)

@@ -14,7 +14,8 @@ from core.files import explain_disk_errors
 from data_processing.rows.arrow_rows import REPAIR, Shard
 from data_processing.rows.token_rows import TokenRows
 from training.events import record_event
-from training.trainer import StepReport, Trainer
+from training.step_report import StepReport
+from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from typing import IO, Any, Protocol
 from core.errors import MissingDependencyError
 from core.files import atomic_write
 from training.run_log import METRICS_FILE
-from training.trainer import Evaluation, StepReport, Trainer
+from training.step_report import StepReport
+from training.trainer import Evaluation, Trainer
 from training.utilization import Utilization
 
 logger = logging.getLogger(__name__)
@@ -169,25 +170,25 @@ class LogSteps:
         self._begin_line()
 
     def _begin_line(self) -> None:
-        self._losses: list[float] = []
-        self._tokens = self._skipped = 0
+        self._reports: list[
+            StepReport
+        ] = []  # read when the line is written, so that no step is waited for before
+        self._tokens = 0
         self._seconds = self._waited = 0.0
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
         """Collect, and write when it is time."""
-        if report.skipped:
-            self._skipped += 1
-        else:
-            self._losses.append(report.loss_nats)
+        self._reports.append(report)
         self._tokens += report.num_tokens
         self._seconds += report.elapsed_seconds
         if self._hooks_ended is not None:
             self._waited += max(0.0, time.monotonic() - report.elapsed_seconds - self._hooks_ended)
         if report.step % trainer.config.logging_steps and report.step != trainer.total_steps:
             return
-        if not self._losses:  # every step since the last line was skipped
+        losses = [one.loss_nats for one in self._reports if not one.skipped]
+        if not losses:  # every step since the last line was skipped
             return
-        values = self._values(trainer, report)
+        values = self._values(trainer, report, losses)
         for sink in self._sinks:
             sink.write(report.step, values)
         self._begin_line()
@@ -196,11 +197,11 @@ class LogSteps:
         """To be the last hook: what passes from here to the next step is spent waiting for its batches."""
         self._hooks_ended = time.monotonic()
 
-    def _values(self, trainer: Trainer, report: StepReport) -> dict[str, float]:
+    def _values(self, trainer: Trainer, report: StepReport, losses: list[float]) -> dict[str, float]:
         speed = self._tokens / max(self._seconds, 1e-9)
         micro_batches = report.step * trainer.step_batch.num_micro_batches
         values = {
-            "train/loss": sum(self._losses) / len(self._losses),
+            "train/loss": sum(losses) / len(losses),
             "train/learning_rate": report.learning_rate,
             "train/tokens": float(trainer.progress.num_tokens),
             "train/epochs": micro_batches / self._batches_per_epoch,
@@ -211,8 +212,10 @@ class LogSteps:
             "train/data_wait_share": self._waited / max(self._waited + self._seconds, 1e-9),
             "train/process_seconds": time.monotonic() - self._started,
         }
-        if self._skipped:
-            values["train/skipped_steps"] = float(self._skipped)
+        if len(losses) < len(self._reports):
+            values["train/skipped_steps"] = float(len(self._reports) - len(losses))
+        if report.loss_scale is not None:
+            values["train/loss_scale"] = report.loss_scale
         if not report.skipped:
             values["train/gradient_norm"] = report.gradient_norm
         return values

@@ -20,17 +20,23 @@ MAX_LOGITS = 2**24
 """Scores held at a time: 64 MB in float32. Of 2,048 positions and 32,000 tokens that is a quarter; smaller parts cost
 time, because the gradient of the head is added up once a part."""
 
+MAX_LOGITS_ON_GPU = 2**28
+"""1 GB in float32: a GPU needs large products, and 64k positions of 50,000 tokens are still cut into 13 parts.
+Estimated; `benchmarks/gpu.py` is there to measure it."""
+
 
 def next_token_loss(model: TransformerLM, batch: Batch, *, document_masking: bool) -> torch.Tensor:
     """The sum over supervised positions of -ln p(label), in nats: a float32 scalar.
 
     Args:
         batch: `input_ids`, `labels`, `position_ids`, each (B, T) int64; labels are already shifted and
-            -100 where nothing is learned.
+            -100 where nothing is learned. Where `documents` is there too, it takes the place of a mask.
         document_masking: Whether attention stays within a document; positions then restart with it.
     """
-    positions = batch["position_ids"] if document_masking else None
-    features = model.features(batch["input_ids"], positions)
+    positions, documents = (
+        (batch["position_ids"], batch.get("documents")) if document_masking else (None, None)
+    )
+    features = model.features(batch["input_ids"], positions, documents=documents)
     return summed_cross_entropy(
         features.flatten(0, 1), model.head_weight, batch["labels"].flatten(), compiled=model.is_compiled
     )
@@ -62,7 +68,7 @@ def summed_cross_entropy(
             loss: Tensor = _SummedCrossEntropy.apply(features, head_weight, labels, dtype, compiled)  # type: ignore[no-untyped-call]
             return loss
         weight, loss = head_weight.to(dtype), torch.zeros((), device=features.device)
-        for part in _parts(len(labels), len(weight)):
+        for part in _parts(labels, len(weight)):
             logits = F.linear(features[part].to(dtype), weight).float()
             loss += F.cross_entropy(logits, labels[part], reduction="sum")
         return loss
@@ -80,7 +86,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         d_features = torch.empty_like(x)
         d_weight: Tensor | None = None  # of zeros it would cost one more pass over V x D for each batch
         loss = torch.zeros((), device=x.device)
-        for part in _parts(len(labels), len(weight)):
+        for part in _parts(labels, len(weight)):
             part_loss, error = loss_and_error(F.linear(x[part], weight), labels[part])
             loss += part_loss
             torch.mm(error, weight, out=d_features[part])
@@ -113,14 +119,16 @@ def _compiled_loss_and_error() -> Callable[[Tensor, Tensor], tuple[Tensor, Tenso
     return torch.compile(_loss_and_error)
 
 
-def _parts(num_positions: int, num_tokens: int) -> Iterator[slice]:
-    size = max(1, MAX_LOGITS // num_tokens)
-    for start in range(0, num_positions, size):
-        yield slice(start, min(start + size, num_positions))
+def _parts(labels: Tensor, num_tokens: int) -> Iterator[slice]:
+    size = max(1, (MAX_LOGITS_ON_GPU if labels.is_cuda else MAX_LOGITS) // num_tokens)
+    for start in range(0, len(labels), size):
+        yield slice(start, min(start + size, len(labels)))
 
 
 def count_targets(batch: Batch) -> int:
-    """Number of supervised positions in a batch on the CPU."""
+    """Number of supervised positions in a batch on the CPU, or in one that was counted there."""
+    if "num_targets" in batch:
+        return int(batch["num_targets"])
     return int((batch["labels"] != IGNORED_LABEL).sum())
 
 

@@ -55,6 +55,7 @@ class Muon(torch.optim.Optimizer):
     pulls in the direction of the step (Chen et al. 2025, "Cautious Weight Decay").
 
     The state is one momentum a matrix. `lr`, `momentum` and `weight_decay` of the groups may be set before each step.
+    Where `found_inf`, a scalar set before a step, is not zero, that step changes nothing.
 
     Args:
         parameters: Matrices, with gradients when `step` is called.
@@ -72,6 +73,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.compute_dtype = compute_dtype
+        self._step_supports_amp_scaling = True
+        self.found_inf: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -85,6 +88,10 @@ class Muon(torch.optim.Optimizer):
         # Of matrices that are spread over processes, each works on its own part, but for the orthogonalization.
         gradients = [local(_gradient(matrix)) for matrix in matrices]
         momenta = [local(self._momentum(matrix)) for matrix in matrices]
+        if self.found_inf is not None:
+            skip = self.found_inf > 0
+            # A mean does not move towards itself, whatever the gradient is.
+            gradients = [torch.where(skip, m, g) for m, g in zip(momenta, gradients, strict=True)]
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
         together = functools.partial(orthogonalize, compute_dtype=self.compute_dtype)
@@ -94,6 +101,8 @@ class Muon(torch.optim.Optimizer):
         if group["weight_decay"]:
             weights = torch.stack([local(matrix) for matrix in matrices])
             steps.addcmul_(weights, weights * steps > 0, value=group["lr"] * group["weight_decay"])
+        if self.found_inf is not None:
+            steps = torch.where(self.found_inf > 0, 0.0, steps)
         torch._foreach_sub_([local(matrix) for matrix in matrices], list(steps))
 
     def _momentum(self, matrix: Tensor) -> Tensor:

@@ -75,6 +75,26 @@ def set_course(optimizers: Optimizers, *, learning_rate_share: float, step: int)
             group["momentum"] = muon_momentum(step)
 
 
+def take_step(optimizers: Optimizers, *, skip: torch.Tensor) -> None:
+    """One update by each optimizer, or none at all.
+
+    Whether there is one is selected, never multiplied in: 0 x NaN is NaN. Fused AdamW and Muon select on the device;
+    for one that cannot, the host waits to know.
+
+    Args:
+        skip: () bool, on the device of the parameters.
+    """
+    one: Any
+    for one in optimizers:
+        # Torch's own name for optimizers that look at `found_inf` (torch.amp.GradScaler asks for it too).
+        if getattr(one, "_step_supports_amp_scaling", False):
+            one.found_inf = skip.float()
+            one.step()
+            one.found_inf = None
+        elif not bool(skip):
+            one.step()
+
+
 def optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, torch.Tensor]:
     """The optimizers' state as named tensors, `<state>/<parameter>`, for a file without pickle."""
     return {

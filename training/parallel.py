@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -76,10 +77,23 @@ class ParallelModel:
                 self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
             yield
 
-    def clip_gradient(self, max_norm: float) -> float:
-        """Scale the gradient down to this L2 norm, and return the norm that it had, over all processes."""
+    def clip_gradient(self, max_norm: float) -> Tensor:
+        """Scale the gradient down to this L2 norm, and return the norm that it had, over all processes: () float32."""
         with explain_lost_peers():
-            return float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)))
+            return whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm))
+
+    def agree_on(self, loss: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of the processes' losses, and the norm, not finite in all of them if it is not in one: () float32.
+
+        No host waits for it; so all processes skip an update, or none does.
+        """
+        if self.world.size == 1:
+            return loss, norm
+        both = torch.stack([loss / self.world.size, (~torch.isfinite(norm)).float()])
+        with explain_lost_peers():
+            dist.all_reduce(both)
+        mean, num_bad = both.unbind()
+        return mean, torch.where((num_bad > 0) & torch.isfinite(norm), torch.nan, norm)
 
 
 class _Loss(nn.Module):

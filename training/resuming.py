@@ -169,7 +169,8 @@ def say_how_exact(
     reasons = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
     if has_other_data:
         reasons.append("the data changed")
-    if trainer.device_manager.device.type != "cpu":
+    is_cuda = trainer.device_manager.device.type == "cuda"
+    if trainer.device_manager.device.type != "cpu" and not (is_cuda and trainer.config.deterministic):
         reasons.append(f"{trainer.device_manager.device.type} kernels may add in another order")
     if not source.is_repeatable:
         reasons.append("the loader's sampler is not one of torch's, so its order may differ")

@@ -1,7 +1,6 @@
 """Going back when a run goes wrong: to which checkpoint, without which data, and when to give up. Knows no model."""
 
 import collections
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,8 @@ from training.checkpoint import list_checkpoints, verify_checkpoint
 from training.events import record_event
 from training.losses import Batch
 from training.stability import Stability, Trouble, Window, add_window, number_at
-from training.trainer import StepReport, Trainer
+from training.step_report import StepReport, arrived
+from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,23 @@ class WatchStability:
         self._source = source
         self._wait_for_saves = wait_for_saves
         self._reports: collections.deque[StepReport] = collections.deque(maxlen=NUM_REPORTS_KEPT)
+        self._unjudged: collections.deque[StepReport] = collections.deque()
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
-        """Judge one step."""
+        """Judge one step; on a GPU, which still works on it, the one before."""
+        self._unjudged.append(report)
+        self.settle(trainer, at_most_late=1)
+
+    def settle(self, trainer: Trainer, *, at_most_late: int = 0) -> None:
+        """Judge what was not yet judged: what is saved next must know of it.
+
+        Raises:
+            GoBack, DataError: as above.
+        """
+        for report in arrived(self._unjudged, at_most_late=at_most_late):
+            self._judge(trainer, report)
+
+    def _judge(self, trainer: Trainer, report: StepReport) -> None:
         self._reports.append(report)
         trouble = find_trouble(trainer.progress.stability, report, sigmas=trainer.config.loss_spike_sigmas)
         if trouble is None or trainer.config.max_rollbacks is None:
@@ -108,7 +122,7 @@ class WatchStability:
         if stability.num_rollbacks >= config.max_rollbacks:
             place = trainer.output_dir / f"unstable_step_{step}"
             if trainer.world.is_main:
-                self._write_evidence(trainer, trouble, checkpoint, place)
+                self._write_evidence(trainer, step, trouble, checkpoint, place)
             raise DataError(
                 f"{trouble.reason}, after the run went back {stability.num_rollbacks} times (max_rollbacks); {place} "
                 f"names the rows and settings; try a learning_rate below {config.learning_rate}, look at the rows, or "
@@ -133,12 +147,14 @@ class WatchStability:
         )
         raise GoBack(checkpoint, windows, stability.num_rollbacks + 1)
 
-    def _write_evidence(self, trainer: Trainer, trouble: Trouble, checkpoint: Path, place: Path) -> None:
+    def _write_evidence(
+        self, trainer: Trainer, step: int, trouble: Trouble, checkpoint: Path, place: Path
+    ) -> None:
         """Into the directory `place`, what is needed to see the trouble again."""
         windows, num_each = trainer.progress.stability.skipped_windows, trainer.step_batch.num_micro_batches
         numbers = [
-            number_at(step, windows) * num_each + within
-            for step in range(trouble.first_step, trainer.progress.step)
+            number_at(done, windows) * num_each + within
+            for done in range(trouble.first_step, step)
             for within in range(num_each)
         ]
         rows = self._source.row_numbers if isinstance(self._source, RowBatches) else None
@@ -152,7 +168,7 @@ class WatchStability:
                     {"number": number, "rows": rows(number) if rows is not None else None}
                     for number in numbers
                 ],
-                "last_steps": [_as_json(dataclasses.asdict(report)) for report in self._reports],
+                "last_steps": [_as_json(report.values()) for report in self._reports],
             },
         )
         settings = {"training": trainer.config.to_dict(), "model": trainer.model.config.to_dict()}
@@ -166,7 +182,7 @@ def find_trouble(stability: Stability, report: StepReport, *, sigmas: float | No
         sigmas: As in `Stability.note_loss`; None = losses are not looked at.
     """
     # A step without targets is skipped too, with a gradient of zero: that is no trouble of this kind.
-    is_finite = math.isfinite(report.gradient_norm)
+    is_finite = math.isfinite(report.gradient_norm) or report.is_overflow
     trouble = stability.note_gradient(is_finite=is_finite, step=report.step)
     if report.skipped or sigmas is None:
         return trouble

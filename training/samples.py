@@ -16,7 +16,8 @@ from training.batches import check_batch
 from training.hooks import JsonlMetrics
 from training.losses import IGNORED_LABEL
 from training.run_log import SAMPLES_FILE
-from training.trainer import StepReport, Trainer
+from training.step_report import StepReport
+from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

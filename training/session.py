@@ -300,6 +300,8 @@ def _run(
         }
 
     def save(trainer: Trainer) -> None:
+        trainer.settle()
+        watch.settle(trainer)
         saver.save(
             step_directory(output_dir, trainer.progress.step),
             trainer.model,
@@ -345,7 +347,8 @@ def _run(
         hooks += [bar, log]
         last_hooks = [log.note_end_of_hooks]
     # Before what keeps results of the step: those of one that the run goes back from are none.
-    hooks += [weights, WatchStability(source, wait_for_saves=saver.wait)]
+    watch = WatchStability(source, wait_for_saves=saver.wait)
+    hooks += [weights, watch]
     if val_loader is not None:
         if trainer.progress.step == 0:
             trainer.progress.initial_validation = evaluation_values(trainer.evaluate(val_loader))

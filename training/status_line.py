@@ -1,12 +1,14 @@
 """The line that a user watches while a model trains. Knows what is worth saying first, and how wide a terminal is."""
 
+import collections
 import math
 import shutil
 import sys
 import time
 
 from core.progress import progress, short_number
-from training.trainer import Evaluation, StepReport, Trainer
+from training.step_report import StepReport, arrived
+from training.trainer import Evaluation, Trainer
 from training.utilization import Utilization
 
 WIDTH = 100
@@ -39,6 +41,7 @@ class ShowProgress:
             bar_format=LINE,
         )
         self._loss: float | None = None
+        self._unread: collections.deque[StepReport] = collections.deque()
         self._validation: list[str] = []
         self._next_text = 0.0
 
@@ -51,9 +54,11 @@ class ShowProgress:
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
         """Move on by a step."""
-        if not report.skipped:
-            old = report.loss_nats if self._loss is None else self._loss
-            self._loss = SMOOTHING * old + (1 - SMOOTHING) * report.loss_nats
+        self._unread.append(report)
+        for one in arrived(self._unread, at_most_late=1):
+            if not one.skipped:
+                old = one.loss_nats if self._loss is None else self._loss
+                self._loss = SMOOTHING * old + (1 - SMOOTHING) * one.loss_nats
         if time.monotonic() >= self._next_text or report.step == trainer.total_steps:
             room = line_width() - FIXED_CHARACTERS - len(self._name) - 2 * len(str(trainer.total_steps))
             self._bar.set_postfix_str(fit(self._fields(trainer, report), room), refresh=False)

@@ -5,7 +5,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from training.trainer import StepReport, Trainer
+from training.step_report import StepReport
+from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,14 @@
 checkpoint draws the same numbers as one that was never interrupted.
 """
 
+import collections
 import dataclasses
 import itertools
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +22,24 @@ from core.distributed import ALONE, World
 from core.errors import BloomeryError, DataError
 from core.seeds import derive_seed
 from core.training_config import OptimizationConfig
+from models.attention import takes_documents
+from models.float8 import use_float8
 from models.transformer_lm import TransformerLM
 from training.batches import BatchSource, check_batch
 from training.losses import IGNORED_LABEL, Batch, count_target_bytes, count_targets, next_token_loss
-from training.optimizer import create_optimizers, set_course
+from training.optimizer import create_optimizers, set_course, take_step
 from training.parallel import ParallelModel, choose_kind
+from training.precision import FIRST_LOSS_SCALE, next_loss_scale
+from training.prefetch import moved, prefetched, prepared
 from training.schedules import Horizon, learning_rate
 from training.stability import Stability
 from training.step_batch import StepBatch, share_step
+from training.step_report import Numbers, StepReport, arrived
 
 logger = logging.getLogger(__name__)
 
 MAX_BAD_STEPS = 10
 """This many updates in a row without a finite gradient end a run that cannot go back (arbitrary)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class StepReport:
-    """What one update did."""
-
-    step: int
-    """Updates done, this one included."""
-    loss_nats: float
-    """Mean loss of a supervised token."""
-    learning_rate: float
-    gradient_norm: float
-    """L2 norm before clipping."""
-    num_tokens: int
-    """Input tokens of this step."""
-    elapsed_seconds: float
-    skipped: bool
-    """The gradient was not finite, so nothing was updated."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +67,10 @@ class Progress:
     best_validation_loss: float | None = None
     evaluations_without_gain: int = 0
     bad_steps: int = 0
+    loss_scale: float | None = None
+    """Of the next step, for float16; None without it."""
+    steps_at_loss_scale: int = 0
+    """Updates in a row with a finite gradient at this scale."""
     active_seconds: float = 0.0
     """Time that the run has used in all its processes; kept for runs with a time budget only."""
     initial_validation: dict[str, float] | None = None
@@ -132,9 +125,15 @@ class Trainer:
         self.step_batch = step_batch or share_step(
             config, context=model.config.max_position_embeddings, num_processes=world.size
         )
-        self.progress = Progress()
+        self.progress = Progress(loss_scale=FIRST_LOSS_SCALE if compute_dtype == torch.float16 else None)
+        self._with_documents = config.document_masking and takes_documents(
+            device_manager.device, compute_dtype, model.config
+        )
+        self._unread: collections.deque[StepReport] = collections.deque()
         self.should_stop: str | None = None
         model.gradient_checkpointing = config.gradient_checkpointing
+        if config.mixed_precision == "fp8":
+            use_float8(model.blocks)
         if compiled:
             model.compile_blocks()
         self.parallel = ParallelModel(
@@ -155,14 +154,18 @@ class Trainer:
 
     def fit(self, batches: BatchSource, hooks: Sequence[Hook]) -> None:
         """Train until `total_steps`, or until a hook sets `should_stop`."""
+        self._unread.clear()  # of steps that the run went back from
         numbers = self.step_batch.numbers(rank=self.world.rank, first_step=self.progress.step)
-        micro_batches = batches.micro_batches(numbers)
+        micro_batches = prefetched(
+            batches.micro_batches(numbers), self.device_manager.device, with_documents=self._with_documents
+        )
         # The caller's random state is his own: what dropout draws in here is seeded step by step.
-        with torch.random.fork_rng(devices=self._cuda_devices()):
+        with torch.random.fork_rng(devices=self._cuda_devices()), self._numerics():
             while self.progress.step < self.total_steps and self.should_stop is None:
                 report = self.train_step(self._next_step_batches(micro_batches))
                 for hook in hooks:
                     hook(self, report)
+        self.settle()
 
     def train_step(self, batches: Sequence[Batch]) -> StepReport:
         """One optimizer update from this process' micro-batches of a step.
@@ -184,35 +187,54 @@ class Trainer:
         num_targets = int(self.world.sum(sum(count_targets(batch) for batch in batches))[0])
 
         self.model.train()
+        scale = self.progress.loss_scale
         loss = torch.full((), 0.0 if num_targets else math.nan, device=self.device_manager.device)
+        norm = torch.zeros_like(loss)
         for number, batch in enumerate(batches if num_targets else ()):
             with self.parallel.accumulating(last=number == len(batches) - 1):
                 # Processes take the mean of their gradients, so each has to count as many times as there are.
                 share = self._summed_loss(batch) / (num_targets / self.world.size)
-                share.backward()  # type: ignore[no-untyped-call]
+                (share if scale is None else share * scale).backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
-        norm = self.parallel.clip_gradient(self.config.max_gradient_norm or math.inf)
-        # All processes skip, or none does.
-        loss_nats, num_bad = self.world.sum(float(loss) / self.world.size, not math.isfinite(norm))
-        skipped = bool(num_targets == 0 or num_bad)
-        if not skipped:
-            for optimizer in self.optimizers:
-                optimizer.step()
+        if num_targets:
+            loss, norm = self.parallel.agree_on(loss, self._clip_gradients(scale))
+            take_step(self.optimizers, skip=~torch.isfinite(norm))
         self.model.zero_grad(set_to_none=True)
 
         num_tokens = self.world.size * sum(batch["input_ids"].numel() for batch in batches)
         self.progress.step += 1
         self.progress.num_tokens += num_tokens
-        self._note_bad_step(skipped, num_targets)
-        return StepReport(
+        numbers = Numbers(torch.stack([loss, norm]))
+        self.settle()  # on a GPU, where this step only begins, the host waits here for the one before
+        report = StepReport(
             step=self.progress.step,
-            loss_nats=loss_nats,
             learning_rate=rate,
-            gradient_norm=norm,
             num_tokens=num_tokens,
+            num_targets=num_targets,
             elapsed_seconds=time.monotonic() - started,
-            skipped=skipped,
+            numbers=numbers,
+            loss_scale=scale,
         )
+        self._unread.append(report)
+        # The next loss scale depends on this step, so with float16 it is waited for.
+        self.settle(at_most_late=1 if scale is None else 0)
+        return report
+
+    def settle(self, *, at_most_late: int = 0) -> None:
+        """Take note of how the last steps came out, and wait for all of them but `at_most_late`.
+
+        Raises:
+            BloomeryError, DataError: as `train_step`.
+        """
+        for report in arrived(self._unread, at_most_late=at_most_late):
+            self._note_outcome(report)
+
+    def _clip_gradients(self, loss_scale: float | None) -> torch.Tensor:
+        """The L2 norm of the gradient, which is clipped to `max_gradient_norm`; without the scale of the loss."""
+        if loss_scale is not None:
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, 1.0 / loss_scale)
+        return self.parallel.clip_gradient(self.config.max_gradient_norm or math.inf)
 
     def evaluate(self, batches: Iterable[Any]) -> Evaluation:
         """Loss over at most `eval_batches` of `batches`, without dropout and without touching random state."""
@@ -227,27 +249,44 @@ class Trainer:
         return result
 
     def _summed_loss(self, batch: Batch) -> torch.Tensor:
-        on_device = {key: tensor.to(self.device_manager.device) for key, tensor in batch.items()}
+        on_device = moved(prepared(batch, with_documents=self._with_documents), self.device_manager.device)
         with self.device_manager.autocast(self.compute_dtype):
             return self.parallel.summed_loss(on_device, document_masking=self.config.document_masking)
+
+    def _numerics(self) -> AbstractContextManager[None]:
+        return self.device_manager.numerics(
+            deterministic=self.config.deterministic, tf32=self.config.mixed_precision != "fp32"
+        )
 
     def _next_step_batches(self, micro_batches: Iterator[Batch]) -> list[Batch]:
         return list(itertools.islice(micro_batches, self.step_batch.micro_batches_each))
 
-    def _note_bad_step(self, skipped: bool, num_targets: int) -> None:
-        if not skipped:
-            self.progress.bad_steps = 0
-            return
-        self.progress.bad_steps += 1
-        what = "the gradient is not finite" if num_targets else "nothing to learn in it (labels -100)"
-        logger.warning("step %d: %s; the update is skipped", self.progress.step, what)
-        if self.progress.bad_steps >= MAX_BAD_STEPS and num_targets == 0:
-            raise DataError(
-                f"step {self.progress.step}: {MAX_BAD_STEPS} steps in a row have nothing to learn (all labels -100)"
+    def _note_outcome(self, report: StepReport) -> None:
+        state = self.progress
+        if state.loss_scale is not None and report.num_targets:
+            state.loss_scale, state.steps_at_loss_scale = next_loss_scale(
+                state.loss_scale, state.steps_at_loss_scale, overflow=report.skipped
             )
-        if self.progress.bad_steps >= MAX_BAD_STEPS:
+        if report.is_overflow:
+            logger.info(
+                "step %d: a gradient is too large for float16 at loss scale %g; the update is skipped",
+                report.step,
+                report.loss_scale,
+            )
+            return
+        if not report.skipped:
+            state.bad_steps = 0
+            return
+        state.bad_steps += 1
+        what = "the gradient is not finite" if report.num_targets else "nothing to learn in it (labels -100)"
+        logger.warning("step %d: %s; the update is skipped", report.step, what)
+        if state.bad_steps >= MAX_BAD_STEPS and report.num_targets == 0:
+            raise DataError(
+                f"step {report.step}: {MAX_BAD_STEPS} steps in a row have nothing to learn (all labels -100)"
+            )
+        if state.bad_steps >= MAX_BAD_STEPS:
             raise BloomeryError(
-                f"{MAX_BAD_STEPS} updates in a row had no finite gradient (step {self.progress.step}): the run "
+                f"{MAX_BAD_STEPS} updates in a row had no finite gradient (step {report.step}): the run "
                 f"diverged; resume from the last checkpoint with a learning_rate below {self.config.learning_rate}"
             )
 

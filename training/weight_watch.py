@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from training.hooks import MetricSink
 from training.parallel import local, whole
-from training.trainer import StepReport, Trainer
+from training.step_report import StepReport
+from training.trainer import Trainer
 
 LINES_BETWEEN = 10
 """Lines of `metrics.jsonl` from one measurement to the next."""

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -5,8 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_shapes import ATOL, SHAPES, randomize
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from models.attention import Attention, cache_mask, document_mask
+from models.attention import (
+    Attention,
+    Documents,
+    cache_mask,
+    causal_kernel,
+    document_mask,
+    document_offsets,
+    flash_kernel,
+    takes_documents,
+)
 from models.kv_cache import KVCache
 from models.rotary import rotate, rotation_at
 
@@ -26,6 +37,84 @@ def test_a_token_sees_the_earlier_tokens_of_its_document_and_no_other(rows: list
     mask = document_mask(positions)
     assert mask.shape == (len(rows), 1, size, size)
     assert mask[:, 0].tolist() == [seen_by_hand(lengths) for lengths in rows]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=3))
+def test_documents_laid_end_to_end_have_the_lengths_that_they_were_made_of(rows: list[list[int]]) -> None:
+    size = max(map(sum, rows))
+    rows = [[*lengths, size - sum(lengths)] if sum(lengths) < size else lengths for lengths in rows]
+    positions = torch.stack([torch.cat([torch.arange(n) for n in lengths]) for lengths in rows])
+    offsets = document_offsets(positions)
+    assert offsets.dtype == torch.int32
+    lengths = offsets.diff().tolist()
+    assert [n for n in lengths if n] == [n for row in rows for n in row]
+    assert (len(lengths) & (len(lengths) - 1)) == 0  # few different shapes, so that little is compiled again
+    assert len(lengths) < 2 * sum(map(len, rows))
+
+
+def one_document_after_the_other(query, key, value, offsets, _offsets, longest, _longest, *, window_size):
+    """What `varlen_attn` of torch 2.11 computes, as its documentation has it: each sequence by itself."""
+    assert window_size == (-1, 0)
+    assert query.shape == key.shape == value.shape
+    assert offsets.diff().max() <= longest
+    parts = []
+    for begin, end in itertools.pairwise(offsets.tolist()):
+        q, k, v = (x[begin:end].transpose(0, 1) for x in (query, key, value))
+        scores = q @ k.transpose(1, 2) / math.sqrt(query.shape[-1])
+        seen = torch.ones(end - begin, end - begin, dtype=torch.bool).tril()
+        parts.append((scores.masked_fill(~seen, -math.inf).softmax(dim=-1) @ v).transpose(0, 1))
+    return torch.cat(parts)
+
+
+def with_groups(query, key, value, *rest, window_size, enable_gqa):
+    """The same of torch 2.12: grouped queries are asked for, and only then."""
+    groups = query.shape[1] // key.shape[1]
+    assert enable_gqa == (groups > 1)
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    return one_document_after_the_other(query, key, value, *rest, window_size=window_size)
+
+
+@pytest.mark.parametrize("varlen_attn", [one_document_after_the_other, with_groups])
+@pytest.mark.parametrize("shape", ["qwen3", "qwen3-grouped", "qwen3-one-kv-head", "llama"])
+def test_documents_give_what_the_mask_gives_and_the_same_gradients(shape: str, varlen_attn) -> None:
+    config = SHAPES[shape]
+    attention = Attention(config, layer=0).double()
+    randomize(attention, seed=4)
+    positions = torch.tensor([[*range(6), *range(1), *range(4)], [*range(2), *range(9)]])
+    B, T = positions.shape
+    rotation = rotation_at(positions, features_per_head=config.features_per_head, theta=config.rope_theta)
+    kernel = causal_kernel(varlen_attn)
+    found = []
+    for mask in (document_mask(positions), Documents(document_offsets(positions), T, kernel)):
+        generator = torch.Generator().manual_seed(5)
+        x = torch.randn(B, T, config.hidden_size, generator=generator, dtype=torch.float64)
+        y = attention(x.requires_grad_(), rotation, mask, None)
+        attention.zero_grad()
+        y.square().mean().backward()
+        found.append([y, x.grad, *(p.grad.clone() for p in attention.parameters())])
+    for one, other in zip(*found, strict=True):
+        # Norms and rotation are float32 throughout, so the rest in float64 leaves differences of their last bit.
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_kv_heads", [4, 2])
+def test_the_kernel_of_torch_takes_these_shapes_and_has_gradients(num_kv_heads: int) -> None:
+    offsets = document_offsets(torch.tensor([[*range(6), *range(6)]] * 2))
+    with FakeTensorMode(allow_non_fake_inputs=True):  # shapes and types alone: the CPU has no such kernel
+        query, key, value = (
+            torch.empty(24, heads, 16, dtype=torch.bfloat16, requires_grad=True)
+            for heads in (4, num_kv_heads, num_kv_heads)
+        )
+        y = flash_kernel()(query, key, value, offsets, 12)
+        y.sum().backward()
+        assert y.shape == query.shape
+        assert key.grad is not None
+        assert key.grad.shape == key.shape
+
+
+def test_no_documents_are_given_to_a_device_without_the_kernel() -> None:
+    assert not takes_documents(torch.device("cpu"), torch.bfloat16, SHAPES["qwen3"])
 
 
 def test_padding_with_equal_positions_sees_itself_only() -> None:

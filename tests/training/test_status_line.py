@@ -1,11 +1,13 @@
 import re
 
 import pytest
+import torch
 
 from core import progress as progress_module
 from training import status_line
 from training.status_line import WIDTH, ShowProgress, fit
-from training.trainer import Evaluation, StepReport
+from training.step_report import Numbers, StepReport
+from training.trainer import Evaluation
 from training.utilization import Utilization, utilization_of
 
 
@@ -15,7 +17,7 @@ class TerminalSize:
 
 
 def report(step: int, loss: float = 4.123) -> StepReport:
-    return StepReport(step, loss, 1.2e-3, 1.0, 1024, 0.1, skipped=False)
+    return StepReport(step, 1.2e-3, 1024, 1024, 0.1, Numbers(torch.tensor([loss, 1.0])))
 
 
 def lines_of(kit, capfd, monkeypatch, *, bits_per_byte: float | None = 1.628) -> list[str]:

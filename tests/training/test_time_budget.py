@@ -3,12 +3,14 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from core.distributed import ALONE, World
 from core.training_config import TrainingConfig
 from training.schedules import Horizon, learning_rate
+from training.step_report import Numbers, StepReport
 from training.time_budget import KeepTimeBudget
-from training.trainer import Progress, StepReport
+from training.trainer import Progress
 
 
 class Clock:
@@ -55,13 +57,14 @@ def simulate(
     trainer = PretendedTrainer(Horizon.of(config, first_guess))
     keep = KeepTimeBudget(budget, spent_seconds=spent, now=clock)
     rates = []
+    numbers = Numbers(torch.ones(2))
     for step in itertools.count():
         if step >= trainer.total_steps:
             break
         rates.append(learning_rate(step, config, trainer.horizon))
         took = seconds_of_step(clock.seconds - 1000.0)
         clock.seconds += took
-        keep(trainer, StepReport(step + 1, 1.0, 1.0, 1.0, 1, took, False))  # type: ignore[arg-type]
+        keep(trainer, StepReport(step + 1, 1.0, 1, 1, took, numbers))  # type: ignore[arg-type]
         if (step + 1) % eval_every == 0 or step + 1 == trainer.total_steps:
             clock.seconds += eval_seconds
     return Outcome(clock.seconds - 1000.0 + spent, rates, len(rates))
