@@ -31,8 +31,8 @@ class ReadingConfig(Config):
         256 << 20,
         ge=1,
         le=1 << 40,
-        description="Largest .json file, in bytes: it is read as a whole and takes two to five times as much memory. "
-        "jsonl has no such limit.",
+        description="Largest value of a .json file that is read as a whole, in bytes; it takes two to five times as "
+        "much memory. Of an array each element is a value of its own; jsonl has lines.",
     )
     max_unpacked_bytes: int = Field(
         64 << 30,

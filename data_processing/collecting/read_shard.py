@@ -34,7 +34,7 @@ from data_processing.sources.raw_files import RawFile
 from data_processing.sources.remote_files import RemoteFile, ShardStore
 from data_processing.text_cleaner import TextCleaner
 
-READ_VERSION = 3
+READ_VERSION = 4
 """To be raised when what comes out changes under equal settings: shards of earlier versions are then made anew."""
 
 PART_TEXT_BYTES = 24 << 20

@@ -1,13 +1,22 @@
 """Readers of JSON: one value a file, an array of records, or a record a line. Know no rule of quality."""
 
+import codecs
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from data_processing.document import Document, Dropped, excerpt
 from data_processing.formats.input_bytes import chunks
+from data_processing.formats.json_values import (
+    DECODER,
+    JSON_ERRORS,
+    HeldText,
+    TooLongError,
+    array_elements,
+    explain,
+    skip_space,
+)
 from data_processing.formats.raw_input import RawInput, Reading
 from data_processing.formats.records import RecordCounts, items_of_record, with_rest
 from data_processing.formats.text_encoding import Encoding, Undecodable, decode, detect_encoding
@@ -22,7 +31,8 @@ Items = Iterator[Document | Dropped]
 def read_json(raw: RawInput, reading: Reading) -> Items:
     """An object with a text field, an array of such objects or of strings, or (by content) lines of JSON.
 
-    What stands before the first mistake in an array is kept; the rest is one `malformed_json`.
+    An array is read element by element, whatever its length. What stands before the first mistake in it is kept; the
+    rest is one `malformed_json`.
     """
     if _is_lines_of_json(raw):
         return read_json_lines(raw, reading)
@@ -43,35 +53,6 @@ def read_json_lines(
             `reading.limits.max_record_share_malformed` are malformed, and they are judged here.
     """
     return with_rest(raw, _line_items(raw, reading, first_line, counts))
-
-
-class _NotJsonError(ValueError):
-    """JSON that Python's parser accepts and the standard does not, or that means two things."""
-
-
-def _refuse_constant(constant: str) -> None:
-    raise _NotJsonError(f"{constant} is not JSON")
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise _NotJsonError(f"key {repeated!r} stands twice in one object")
-    return record
-
-
-# Seeing repeated keys takes a fifth to a quarter of the time; to look for them in the text beforehand takes longer.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)
-# What the decoder raises: JSONDecodeError and _NotJsonError are ValueErrors, as is a number of thousands of digits.
-_JSON_ERRORS = (ValueError, RecursionError)
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 # --- lines -------------------------------------------------------------------------------------------------------
@@ -138,11 +119,11 @@ def _items_of_line(
         return [Dropped(place, text.reason, text.detail, "", num_bytes, name)]
     line, encoding = text
     try:
-        value, end = _DECODER.raw_decode(line, 0 if line[:1] == "{" else _skip_space(line, 0))
-        if line[end:] != "\n" and _skip_space(line, end) < len(line):
+        value, end = DECODER.raw_decode(line, 0 if line[:1] == "{" else skip_space(line, 0))
+        if line[end:] != "\n" and skip_space(line, end) < len(line):
             raise json.JSONDecodeError("Extra data", line, end)
-    except _JSON_ERRORS as error:
-        return [Dropped(place, "malformed_json", _explain(error), excerpt(line), num_bytes, name)]
+    except JSON_ERRORS as error:
+        return [Dropped(place, "malformed_json", explain(error), excerpt(line), num_bytes, name)]
     metadata = {"format": name, "encoding": encoding}
     return items_of_record(value, reading, source=place, metadata=metadata, num_bytes=num_bytes, raw=line)
 
@@ -156,8 +137,8 @@ def _is_lines_of_json(raw: RawInput) -> bool:
     if len(lines) < 2 or not all(line.lstrip("\ufeff \t\r\n").startswith("{") for line in lines):
         return False
     try:
-        _DECODER.decode(lines[0].removeprefix("\ufeff"))
-    except _JSON_ERRORS:
+        DECODER.decode(lines[0].removeprefix("\ufeff"))
+    except JSON_ERRORS:
         return False
     return True
 
@@ -177,35 +158,38 @@ def _first_lines(raw: RawInput) -> list[str]:
 
 
 def _read_value(raw: RawInput, reading: Reading) -> Items:
-    # An array is read as a whole: an ASCII text takes twice its size, one with a character beyond U+FFFF five times
-    # (measured on arrays of 67 MB).
-    if raw.num_bytes > (most := reading.limits.max_json_bytes):
+    encoding = detect_encoding(chunks(raw))
+    if isinstance(encoding, Undecodable):
+        yield raw.dropped(encoding.reason, encoding.detail)
+        return
+    most = reading.limits.max_json_bytes
+    held = HeldText(_decoded(raw, encoding), most=most)
+    try:
+        start = held.after_space(0)
+    except TooLongError as error:
+        yield raw.dropped("too_large", f"{error}; raise data.reading.max_json_bytes")
+        return
+    if not held.text.startswith("[", start) and raw.num_bytes > most:
         detail = (
-            f"{raw.num_bytes} bytes of JSON, at most {most} are read at once; convert it to jsonl, or raise "
+            f"one value of {raw.num_bytes} bytes, at most {most} are read at once; convert it to jsonl, or raise "
             "data.reading.max_json_bytes"
         )
         yield raw.dropped("too_large", detail)
         return
-    decoded = decode(b"".join(chunks(raw)))
-    if isinstance(decoded, Undecodable):
-        yield raw.dropped(decoded.reason, decoded.detail)
-        return
-    yield from with_rest(raw, _value_items(*decoded, raw, reading))
+    yield from with_rest(raw, _value_items(held, start, encoding, raw, reading))
 
 
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def _skip_space(text: str, place: int) -> int:
-    match = _SPACE.match(text, place)
-    assert match, "the pattern matches the empty string"
-    return match.end()
+def _decoded(raw: RawInput, encoding: Encoding) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder(encoding.codec)(encoding.errors)
+    for chunk in chunks(raw):
+        yield decoder.decode(chunk)
+    yield decoder.decode(b"", final=True)
 
 
 _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
 
-def _value_items(text: str, encoding: Encoding, raw: RawInput, reading: Reading) -> Items:
+def _value_items(held: HeldText, start: int, encoding: Encoding, raw: RawInput, reading: Reading) -> Items:
     """The records of a JSON text; the bytes of each are those from the end of the one before."""
     codec = _WITHOUT_MARK.get(encoding.codec, encoding.codec)
     metadata = {"format": raw.format, "encoding": encoding.name}
@@ -214,41 +198,27 @@ def _value_items(text: str, encoding: Encoding, raw: RawInput, reading: Reading)
         size = len(part.encode(codec, "replace"))
         yield from items_of_record(value, reading, source=source, metadata=metadata, num_bytes=size, raw=part)
 
-    place = end = 0
     try:
-        start = _skip_space(text, 0)
-        if start == len(text):
+        if start == len(held.text):
             return
-        if text[start] != "[":
-            value, end = _DECODER.raw_decode(text, start)
-            if _skip_space(text, end) < len(text):
-                raise json.JSONDecodeError("Extra data", text, end)
-            yield from record(value, raw.source, text)
+        if held.text.startswith("[", start):
+            for number, (value, part) in enumerate(array_elements(held)):
+                yield from record(value, f"{raw.source}[{number}]", part)
             return
-        end = start + 1
-        number = 0
-        while True:
-            start = _skip_space(text, end)
-            if text.startswith("]", start):
-                if _skip_space(text, start + 1) < len(text):
-                    raise json.JSONDecodeError("Extra data", text, start + 1)
-                return
-            if number:
-                if not text.startswith(",", start):
-                    raise json.JSONDecodeError("Expecting ',' delimiter", text, start)
-                start = _skip_space(text, start + 1)
-            value, end = _DECODER.raw_decode(text, start)
-            yield from record(value, f"{raw.source}[{number}]", text[place:end])
-            place = end
-            number += 1
-    except _JSON_ERRORS as error:
-        position = error.pos if isinstance(error, json.JSONDecodeError) else max(place, end)
-        line = text.count("\n", 0, position) + 1
+        held.grow(raw.num_bytes)
+        value, end = held.decode(start)
+        if skip_space(held.text, end) < len(held.text):
+            raise json.JSONDecodeError("Extra data", held.text, end)
+        yield from record(value, raw.source, held.text)
+    except JSON_ERRORS as error:
+        position = error.pos if isinstance(error, json.JSONDecodeError) else 0
+        is_long = isinstance(error, TooLongError)
         yield Dropped(
-            f"{raw.source}:{line}",
-            "malformed_json",
-            _explain(error),
-            excerpt(text[place:]),
-            len(text[place:].encode(codec, "replace")),
+            f"{raw.source}:{held.line_of(position)}",
+            "too_large" if is_long else "malformed_json",
+            f"{error}; raise data.reading.max_json_bytes" if is_long else explain(error),
+            excerpt(held.text),
+            # What was not read any more is counted with the last item.
+            len(held.text.encode(codec, "replace")),
             raw.format,
         )

@@ -50,7 +50,7 @@ REASONS: Mapping[str, str] = {
     "malformed_pdf": "not a readable PDF; repair it or convert it to text",
     "encrypted": "needs a password; take the protection off first",
     "no_text_field": "no text in the field that data.text_field names",
-    "too_large": "more than is read into memory at once; convert it to jsonl with shorter records, or raise "
+    "too_large": "more than is read into memory at once; divide it (a JSON value into lines of jsonl), or raise "
     "data.reading.max_json_bytes for .json",
     "too_deep": "nested more deeply than is read; for archives data.reading.max_archive_depth",
     "too_slow": "laying it out took longer than data.reading.max_file_seconds",

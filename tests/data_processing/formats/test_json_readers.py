@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -151,13 +152,52 @@ def test_a_line_that_is_too_long_is_passed_over_without_holding_it(
     assert items[1].num_bytes == 1013
 
 
-def test_a_json_file_that_is_too_large_is_not_read_and_says_what_to_do(tmp_path: Path):
-    [dropped] = read_text(tmp_path / "a.json", '["0123456789"]', max_json_bytes=13)
+def test_a_json_value_that_is_too_large_is_not_read_and_says_what_to_do(tmp_path: Path):
+    value = '{"text": "01"}'
+    [dropped] = read_text(tmp_path / "a.json", value, max_json_bytes=13)
     assert isinstance(dropped, Dropped) and dropped.reason == "too_large"
     assert dropped.detail == (
-        "14 bytes of JSON, at most 13 are read at once; convert it to jsonl, or raise data.reading.max_json_bytes"
+        "one value of 14 bytes, at most 13 are read at once; convert it to jsonl, or raise "
+        "data.reading.max_json_bytes"
     )
-    assert texts(read_text(tmp_path / "a.json", '["0123456789"]', max_json_bytes=14)) == ["0123456789"]
+    assert texts(read_text(tmp_path / "a.json", value, max_json_bytes=14)) == ["01"]
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-32"])
+def test_an_array_of_any_length_is_read_up_to_an_element_that_is_too_long(tmp_path: Path, codec: str):
+    values = [f"é{number}" for number in range(5000)]
+    text = json.dumps(values, ensure_ascii=False, indent=1)
+    assert texts(read_text(tmp_path / "a.json", text.encode(codec), max_json_bytes=10)) == values
+    values[3] = "0123456789"
+    items = read_text(
+        tmp_path / "a.json", json.dumps(values, ensure_ascii=False, indent=1).encode(codec), max_json_bytes=10
+    )
+    assert texts(items) == values[:3]
+    [dropped] = [item for item in items if isinstance(item, Dropped)]
+    assert (dropped.source, dropped.reason) == ("a.json:4", "too_large")
+    assert dropped.detail == "a value of more than 10 characters; raise data.reading.max_json_bytes"
+
+
+@pytest.mark.parametrize("text", [" " * 50, " " * 50 + "[]", "[" + " " * 50 + "1]", "[1" + " " * 50 + "]"])
+def test_white_space_without_end_is_too_large(tmp_path: Path, text: str):
+    [*_, last] = read_text(tmp_path / "a.json", text, max_json_bytes=49)
+    assert isinstance(last, Dropped) and last.reason == "too_large"
+    assert last.detail == "white space of more than 49 characters; raise data.reading.max_json_bytes"
+    assert last.reason not in {reason for _, reason in reasons(read_text(tmp_path / "a.json", text))}
+
+
+def test_an_array_takes_the_memory_of_its_longest_element(tmp_path: Path):
+    path = tmp_path / "a.json"
+    element = json.dumps({"text": "x" * 20_000})
+    with path.open("w") as file:
+        file.write("[" + f"{element},\n" * 1999 + element + "]")
+    tracemalloc.start()
+    try:
+        items = read_file(RawFile(path, "a.json", path.stat().st_size), Reading())
+        assert sum(len(item.text) for item in items if isinstance(item, Document)) == 2000 * 20_000
+        assert tracemalloc.get_traced_memory()[1] < 12e6  # of 40 MB; 4 MB on a machine with Python 3.11
+    finally:
+        tracemalloc.stop()
 
 
 def test_one_bad_line_in_twenty_is_counted_and_two_stop_the_run(tmp_path: Path):
