@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from core.errors import CorruptArtifactError, UsageError
+from core.errors import BloomeryError, CorruptArtifactError, UsageError
 from core.logs import log_to_console
 from core.manifest import read_manifest, verify_files
 from data_processing.reports.data_report import gather_facts
@@ -209,7 +209,11 @@ def _what_becomes_stale(run: Path) -> str:
     settings = run / SETTINGS_FILE
     if not settings.is_file():
         return "What becomes stale: the command that made the run, with --plan."
-    _, decisions, _ = plan_line(resolve_config(settings))
+    try:
+        _, decisions, _ = plan_line(resolve_config(settings))
+    except BloomeryError as error:
+        # What was asked for is done; paths of the settings, for one, are those seen from where the run was started.
+        return f"What becomes stale cannot be said from here ({error}); the command that made the run says it with --plan."
     stale = [str(decision) for decision in decisions if decision.action not in ("reuse", "skipped")]
     return "\n".join(["The command that made the run would now do this:", *stale])
 

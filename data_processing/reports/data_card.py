@@ -9,7 +9,7 @@ from typing import Any
 
 from data_processing.reports.report import CODE_LANGUAGE, REASONS, UNKNOWN_LANGUAGE
 from data_processing.reports.shown import by_size, markdown, number, share, size, words
-from data_processing.reports.token_sections import vocabulary_facts
+from data_processing.reports.token_sections import overlap_facts, vocabulary_facts
 
 MIN_LANGUAGE_SHARE = 0.01
 """A language with fewer of the documents than this is not listed in the front matter: among many documents some are
@@ -216,9 +216,8 @@ def _splits(facts: Facts) -> Iterator[str]:
         if isinstance(values, Mapping):
             yield ""
             facts_of_split = [
-                f"{words(key)} {share(value, 1) if 'share' in key else number(value)}"
-                for key, value in values.items()
-                if isinstance(value, int | float)
+                f"{what} {share(value, 1) if what.startswith('share') else number(value)}"
+                for what, value in overlap_facts(values).items()
             ]
             yield f"Overlap of {markdown(split)} with train: {markdown('; '.join(facts_of_split))}."
 

@@ -114,7 +114,7 @@ def trace_page(trace: Trace) -> str:
     return (
         "No document of the corpus holds it. It may have been taken out or changed by cleaning (recurring lines, "
         "wrappers, personal data), stand in a document that was left out (of these only the beginning is kept), or "
-        "never have been there. A shorter piece of it may be found."
+        "never have been there. A shorter piece of it may be found; upper and lower case count."
     )
 
 

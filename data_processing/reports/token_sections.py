@@ -42,9 +42,12 @@ def tokens_section(facts: Facts) -> Html:
         "Bytes of text that one token stands for: more is fewer tokens for the same text.",
         _rates(compression, references),
         *(_rates_by(key, compression, references) for key in ("by_source", "by_language", "by_kind")),
-        side_by_side(
-            subsection("The vocabulary", scalars("The tokenizer in numbers", vocabulary_facts(report))),
-            subsection("Worst documents", records("Fewest bytes a token", report["worst_documents"])),
+        subsection("The vocabulary", scalars("The tokenizer in numbers", vocabulary_facts(report))),
+        subsection(
+            "Worst documents",
+            records(
+                "Fewest bytes a token; of long documents the beginning counts", report["worst_documents"]
+            ),
         ),
     )
 
@@ -151,11 +154,27 @@ def splits_section(facts: Facts) -> Html:
     )
 
 
+_OVERLAP_WORDS = {
+    "num_documents": "documents",
+    "num_documents_measured": "documents measured",
+    "num_ngrams": "n-grams",
+    "ngrams_in_train_share": "share of n-grams that stand in train",
+    "documents_mostly_in_train_share": "share of documents with most n-grams in train",
+}
+
+
+def overlap_facts(values: Mapping[str, Any]) -> dict[str, float]:
+    """What `split_overlap` says of one split in single numbers."""
+    return {
+        _OVERLAP_WORDS.get(key, key): value for key, value in values.items() if isinstance(value, int | float)
+    }
+
+
 def _overlap(overlap: Mapping[str, Any] | None) -> Html:
     parts = []
     for split, values in (overlap or {}).items():
         if isinstance(values, Mapping):
-            parts.append(scalars(f"Overlap of {split} with train", values))
+            parts.append(scalars(f"Overlap of {split} with train", overlap_facts(values)))
             parts.append(records(f"Documents of {split} that overlap most", values.get("worst") or []))
     return subsection("Held-out text that stands in the training text", *parts)
 

@@ -1,6 +1,7 @@
 """scripts/inspect_data.py: its functions called here, and as a process as users start it."""
 
 import importlib.util
+import json
 import logging
 import re
 import subprocess
@@ -163,6 +164,19 @@ def test_forget_records_and_says_what_it_does_not_do(run: Path, capsys: pytest.C
     page = answer(capsys, run, "forget", "--undo", "books/iron.txt")
     assert page == "no longer forgotten, and collected again the next time:\n  books/iron.txt\n"
     assert read_forgotten(run) == {"records.jsonl:3"}
+
+
+def test_forgetting_is_done_and_said_where_the_raw_directory_cannot_be_seen(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = settings(tmp_path, data={"raw_dir": "raw-of-elsewhere"}, run={"dir": str(run)})
+    (run / "settings.json").write_text(json.dumps(config))
+    page = answer(capsys, run, "forget", "iron.txt", "--because", "asked by its author")
+    assert page.startswith("recorded; ")
+    assert read_forgotten(run) == {"books/iron.txt"}
+    last = page.splitlines()[-1]
+    assert last.startswith("What becomes stale cannot be said from here (raw-of-elsewhere: no such directory")
+    assert last.endswith("the command that made the run says it with --plan.")
 
 
 @pytest.mark.parametrize(

@@ -343,7 +343,9 @@ def test_the_numbers_of_the_page_are_those_of_the_account(page: Page):
     assert documents == [5, 5, 10]
     reasons = next(table for table in page.tables if table[0][0] == "reason" and len(table[0]) == 4)
     assert reasons[1][:3] == ["too_short", "2", "20.0 %"]
-    overlap = next(table for table in page.tables if ["ngrams in train share", "1.2 %"] in table)
+    overlap = next(
+        table for table in page.tables if ["share of n-grams that stand in train", "1.2 %"] in table
+    )
     assert ["documents", "3"] in overlap
     assert ["emails", "replace"] in next(table for table in page.tables if table[0] == ["kind", "treatment"])
     assert ["email", "10"] in next(table for table in page.tables if table[0] == ["what", "number"])
@@ -433,7 +435,7 @@ def test_the_card_states_what_was_measured(places: dict[str, Path]):
         "| emails | replace |",
         "| email | 10 |",
         "| train | 3 | 100 | 300 | 3.000 |",
-        "ngrams in train share 1.2 %",
+        "share of n-grams that stand in train 1.2 %",
         "quality.c4\\_min\\_sentences | 5 |",
         "    python x.py\n    second line",
         "Clusters of near duplicates: 1, with 2 documents in them.",
