@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -253,6 +254,23 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
             raise
         named = Path(os.fsdecode(error.filename)) if error.filename else path
         raise DiskError(_disk_message(named, error)) from error
+
+
+@contextlib.contextmanager
+def explain_temporary_errors(what: str) -> Iterator[None]:
+    """Say of an operating system error of the block that there is no room for temporary files.
+
+    Args:
+        what: What there is no room for, such as `to unpack an archive`, and how to do without it, if one can.
+    """
+    try:
+        yield
+    except OSError as error:
+        place = tempfile.tempdir or "the directory for temporary files"
+        raise DiskError(
+            f"{place}: no room {what} ({error.strerror or error}); free some space there, or set the environment "
+            "variable TMPDIR to another place"
+        ) from error
 
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -4,17 +4,16 @@ A member's name is only a name: nothing is ever written under it. What is unpack
 temporary file from `SPOOL_BYTES` on. Where it ends, `UnpackingBudget` says.
 """
 
-import contextlib
 import errno
 import io
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, Protocol
 
 from core.data_config import ReadingConfig
-from core.errors import DiskError
+from core.files import explain_temporary_errors
 from data_processing.document import Dropped
 from data_processing.formats.raw_input import RawInput
 from data_processing.sources.raw_files import EXCLUDED_DIRECTORIES, escape_name
@@ -155,27 +154,15 @@ def is_about_data(error: OSError) -> bool:
 
 
 def _moved_to_disk(file: io.BytesIO) -> BinaryIO:
-    with _explain_temporary_errors():
+    with explain_temporary_errors("to unpack an archive"):
         disk = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the next member is asked for
     _write(disk, file.getbuffer())
     return disk
 
 
 def _write(file: BinaryIO, data: bytes | memoryview) -> None:
-    with _explain_temporary_errors():
+    with explain_temporary_errors("to unpack an archive"):
         file.write(data)
-
-
-@contextlib.contextmanager
-def _explain_temporary_errors() -> Iterator[None]:
-    """Say of an error of the operating system that it is about the place for temporary files."""
-    try:
-        yield
-    except OSError as error:
-        raise DiskError(
-            f"{tempfile.gettempdir()}: no room to unpack an archive ({error.strerror}); free some space there, or set "
-            "the environment variable TMPDIR to another place"
-        ) from error
 
 
 def free(num_bytes: int) -> None:

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from core.files import explain_temporary_errors
+
 Scores = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.integer]
 
@@ -69,11 +71,19 @@ def classify(texts: Sequence[str]) -> list[tuple[str, float]]:
 
 @functools.cache
 def language_model() -> _Model:
-    """The model, read once in a process."""
+    """The model, read once in a process.
+
+    Raises:
+        DiskError: there is no room to unpack it.
+    """
     from py3langid.langid import MODEL_DIR, MODEL_FILE
     from py3langid.modelio import load_model
 
-    weights, prior, classes, next_states, rows, features = load_model(MODEL_DIR / MODEL_FILE)
+    # It is unpacked into a temporary file of 68 MB.
+    with explain_temporary_errors(
+        "for the model that tells languages (data.languages.detect=false does without)"
+    ):
+        weights, prior, classes, next_states, rows, features = load_model(MODEL_DIR / MODEL_FILE)
     first = {code: index for index, code in reversed(list(enumerate(classes)))}
     return _Model(
         # It is kept in 16 bits. Turning what is looked up into 32 each time takes longer than all the rest.

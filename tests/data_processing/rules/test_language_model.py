@@ -1,5 +1,6 @@
 """The model asked about many texts at once says what py3langid says about each, to the last bit."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from data_processing.rules.language_model import classify
+from core.errors import DiskError
+from data_processing.rules.language_model import classify, language_model
 from tests.data_processing.rules.test_language import SENTENCES
 
 
@@ -41,3 +43,14 @@ def test_pieces_of_real_texts(identifier: LanguageIdentifier, real_data: Path):
         text = path.read_text(encoding="utf-8")
         pieces = [text[begin : begin + 240] for begin in range(0, len(text), 240)]
         assert classify(pieces) == [identifier.classify(piece) for piece in pieces], path
+
+
+def test_a_full_disk_for_temporary_files_says_how_to_do_without_the_model(monkeypatch: pytest.MonkeyPatch):
+    def refuse(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(
+        DiskError, match=r"no room for the model .*data\.languages\.detect=false.*No space left.*TMPDIR"
+    ):
+        language_model.__wrapped__()
