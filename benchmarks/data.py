@@ -33,12 +33,12 @@ from data_processing.collecting.engine import open_engine
 from data_processing.collecting.found_files import looked_at, ranges_of
 from data_processing.collecting.judge_shard import JudgeSettings
 from data_processing.collecting.read_shard import ReadSettings
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.data_collector import DataCollector
 from data_processing.formats.raw_input import Reading
 from data_processing.rules.quality import quality_step
 from data_processing.sources.file_digests import FileDigests
 from data_processing.sources.raw_files import RawFile, find_files
-from data_processing.sources.remote_files import ShardStore
 from data_processing.text_cleaner import TextCleaner
 
 PROSE_RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
@@ -122,15 +122,24 @@ def judge(raw: Path, out: Path, settings: dict[str, Any]) -> int:
 
 
 def sizes(work: Path, gigabytes: float) -> dict[str, Any]:
-    """From raw files to judged Parquet and to the finished corpus, all four rule sets, for two sizes of documents."""
+    """From raw files to judged Parquet and to the finished corpus, all four rule sets, for two sizes of documents.
+
+    In this process alone, too, which has everything loaded by then: what a document costs without starting anything.
+    """
     rows = {}
     settings: dict[str, Any] = {"quality": {"rules": list(PROSE_RULES)}}
+    few = work / "few"
+    write_corpus(few, 1_000_000)
+    judge(few, work / "out", {**settings, "num_workers": 1})
     for document_bytes in SIZES:
         raw = work / f"raw-{document_bytes}"
         write_corpus(raw, int(gigabytes * 1e9), mean_bytes=document_bytes)
         num_bytes = sum(path.stat().st_size for path in raw.rglob("*.txt"))
         steps: dict[str, Callable[[Path, Path, dict[str, Any]], object]] = {
             "judged Parquet": judge,
+            "judged Parquet, one process": lambda raw, out, settings: judge(
+                raw, out, {**settings, "num_workers": 1}
+            ),
             "finished corpus": collect,
         }
         for name, carry_out in steps.items():
@@ -142,7 +151,7 @@ def sizes(work: Path, gigabytes: float) -> dict[str, Any]:
                 "peak_mb": usage.peak_bytes / 1e6,
             }
             print(
-                f"  documents of {document_bytes:6,} bytes to {name:15} {row['mb_per_second']:7.1f} MB/s "
+                f"  documents of {document_bytes:6,} bytes to {name:27} {row['mb_per_second']:7.1f} MB/s "
                 f"{row['mb_per_cpu_second']:7.1f} MB/cpu-s  {row['peak_mb']:6.0f} MB",
                 flush=True,
             )

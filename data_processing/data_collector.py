@@ -40,6 +40,7 @@ from data_processing.collecting.found_files import (
 from data_processing.collecting.judge_shard import JudgeSettings
 from data_processing.collecting.read_shard import ReadSettings, spool
 from data_processing.collecting.shard_files import DamagedShardError, read_record
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.document import Document, Dropped
 from data_processing.formats.raw_input import Reading
 from data_processing.formats.readers import READERS
@@ -53,7 +54,7 @@ from data_processing.sources.raw_files import (
     find_files,
     named_files,
 )
-from data_processing.sources.remote_files import RemoteFile, ShardStore, find_remote_files, is_url
+from data_processing.sources.remote_files import RemoteFile, find_remote_files, is_url
 from data_processing.text_cleaner import TextCleaner
 
 CACHE_NAME = ".cache"

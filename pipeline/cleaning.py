@@ -18,9 +18,9 @@ from core.manifest import read_manifest
 from core.stage import Stage
 from core.training_config import PipelineConfig
 from data_processing.collecting.collection import unused_shards
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.data_collector import CACHE_NAME
 from data_processing.reports.shown import counted, size
-from data_processing.sources.remote_files import ShardStore
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from core.training_config import DataConfig
 from data_processing.data_collector import DataCollector
 from data_processing.sources import default_corpus
 from data_processing.sources.file_digests import FileDigests
+from data_processing.sources.fingerprints import remote_fingerprint, source_fingerprint
 from data_processing.sources.hub_source import hub_documents, hub_fingerprint
-from data_processing.sources.raw_files import source_fingerprint
-from data_processing.sources.remote_files import remote_fingerprint, url_of
+from data_processing.sources.remote_files import url_of
 from data_processing.sources.sql_source import sql_documents, sql_fingerprint
 
 

@@ -22,7 +22,7 @@ from data_processing.dataset_builder import DatasetBuilder
 from data_processing.document import Dropped
 from data_processing.reports.corpus_files import CORPUS_NAME, REPORT_NAME
 from data_processing.reports.data_report import TOKENIZER_REPORT, write_data_report
-from data_processing.reports.inspect_corpus import read_forgotten
+from data_processing.reports.forgetting import read_forgotten
 from data_processing.rows.conversations import Conversation, read_conversations, to_conversation
 from data_processing.rows.instruction_dataset import build_instruction_dataset
 from data_processing.rows.token_dataset import TokenDataset, save_dataset

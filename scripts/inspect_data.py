@@ -8,16 +8,13 @@ from core.errors import BloomeryError, CorruptArtifactError, UsageError
 from core.logs import log_to_console
 from core.manifest import read_manifest, verify_files
 from data_processing.reports.data_report import gather_facts
+from data_processing.reports.forgetting import copies_of, forget, old_results, undo_forget
 from data_processing.reports.inspect_corpus import (
     SETTINGS_NAME,
     Places,
-    copies_of,
     find_places,
-    forget,
-    old_results,
     resolve_source,
     sample,
-    undo_forget,
     why,
 )
 from data_processing.reports.inspect_pages import (
@@ -213,7 +210,10 @@ def _what_becomes_stale(run: Path) -> str:
         _, decisions, _ = plan_line(resolve_config(settings))
     except BloomeryError as error:
         # What was asked for is done; paths of the settings, for one, are those seen from where the run was started.
-        return f"What becomes stale cannot be said from here ({error}); the command that made the run says it with --plan."
+        return (
+            f"What becomes stale cannot be said from here ({error}); the command that made the run says it with "
+            "--plan."
+        )
     stale = [str(decision) for decision in decisions if decision.action not in ("reuse", "skipped")]
     return "\n".join(["The command that made the run would now do this:", *stale])
 

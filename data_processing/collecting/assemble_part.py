@@ -10,10 +10,10 @@ from typing import Any
 
 from core.files import sha256_json
 from data_processing.collecting.shard_files import Item, read_items, write_packed, write_record
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.document import Dropped, excerpt, utf8_size
 from data_processing.reports.report import CODE_LANGUAGE, UNKNOWN_LANGUAGE, Kept, Ledger, SourceCounts
 from data_processing.rules.boilerplate import remove_paragraphs
-from data_processing.sources.remote_files import ShardStore
 from data_processing.text_cleaner import TextCleaner
 
 ASSEMBLE_VERSION = 2

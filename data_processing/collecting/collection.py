@@ -33,11 +33,12 @@ from data_processing.collecting.shard_files import (
     write_record,
 )
 from data_processing.collecting.shard_plan import shards
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.collecting.verified_pairs import verified_prefix
 from data_processing.duplicates.recurrence import recurring_lines
 from data_processing.formats.records import RecordCounts
 from data_processing.sources.raw_files import RawFile
-from data_processing.sources.remote_files import RemoteFile, ShardStore
+from data_processing.sources.remote_files import RemoteFile
 
 T = TypeVar("T")
 R = TypeVar("R")

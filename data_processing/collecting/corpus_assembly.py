@@ -22,13 +22,13 @@ from data_processing.collecting.shard_files import (
     read_sources,
     read_texts,
 )
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.collecting.verified_pairs import read_verified, write_verified
 from data_processing.document import Dropped
 from data_processing.duplicates.near_duplicates import find_near_duplicates
 from data_processing.duplicates.recurrence import earlier_paragraphs, first_of_equal_texts
 from data_processing.reports.corpus_files import CORPUS_NAME, DROPPED_NAME, FILES_NAME
 from data_processing.reports.report import Ledger, SourceCounts
-from data_processing.sources.remote_files import ShardStore
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from core.data_config import (
 from core.files import sha256_json
 from data_processing.collecting.read_shard import library_versions
 from data_processing.collecting.shard_files import Item, read_array, read_items, write_array, write_items
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.document import BatchStep, Document, Outcome, Step, excerpt, utf8_size
 from data_processing.duplicates.minhash import NUM_BANDS, band_hashes
 from data_processing.rows.splits import text_key
@@ -31,7 +32,6 @@ from data_processing.rules.decontaminate import decontamination_step
 from data_processing.rules.language import language_step
 from data_processing.rules.privacy import privacy_step
 from data_processing.rules.quality import quality_step
-from data_processing.sources.remote_files import ShardStore
 from data_processing.text_cleaner import TextCleaner
 
 JUDGE_VERSION = 2

@@ -25,13 +25,14 @@ from data_processing.collecting.shard_files import (
     write_record,
 )
 from data_processing.collecting.shard_plan import shards
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.document import Document, Dropped, utf8_size
 from data_processing.formats.raw_input import Reading
 from data_processing.formats.readers import read_file
 from data_processing.formats.records import RecordCounts
 from data_processing.rules.boilerplate import line_hashes, strip_wrapper
 from data_processing.sources.raw_files import RawFile
-from data_processing.sources.remote_files import RemoteFile, ShardStore
+from data_processing.sources.remote_files import RemoteFile
 from data_processing.text_cleaner import TextCleaner
 
 READ_VERSION = 4

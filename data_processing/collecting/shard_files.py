@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import xxhash
 
 from core.errors import DataError
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.document import Document, Dropped, escape_unprintable
-from data_processing.sources.remote_files import ShardStore
 
 _SCHEMA = pa.schema(
     [

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from core.files import sha256_json
 from data_processing.collecting.shard_files import DamagedShardError, read_array, write_array
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.duplicates.near_duplicates import PairSimilarities
-from data_processing.sources.remote_files import ShardStore
 
 SIMILARITY_VERSION = 1
 """To be raised when the similarity of two texts changes (`near_duplicates.shingle_set`, `jaccard`)."""

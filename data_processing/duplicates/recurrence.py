@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_processing.collecting.shard_files import read_array
-from data_processing.sources.remote_files import ShardStore
+from data_processing.collecting.shard_store import ShardStore
 
 SORTING_FACTOR = 6
 """Memory that sorting n bytes of hashes takes, as a multiple of n: the copy, the order, the sums."""

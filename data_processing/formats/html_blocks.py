@@ -1,5 +1,7 @@
-"""Which blocks of a page are its text, judged by where they stand and how much of it is links. Knows no tags."""
+"""The text of a block of a page, and which blocks are the page's text, judged by where they stand and how much of it is
+links. Knows no tags."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +20,13 @@ _LINK_SHARE = 0.8
 _LINKS_IN_A_ROW = 3
 """Navigation without a name: this many blocks in a row, or links in one block, and this share of their characters in
 links. Arbitrary, looked at on pages of the nineties."""
+
+
+BREAK = "\0"
+"""Stands for <br> in the text of a block; the parser never gives this character."""
+
+# White space that browsers collapse; the no-break space is not among it and indents code on old pages.
+_SPACES = re.compile(r"[ \t\n\r\f]+")
 
 
 @dataclass(slots=True)
@@ -104,3 +113,23 @@ def _without_link_lists(blocks: Sequence[HtmlBlock]) -> list[HtmlBlock]:
         below_is_gone = False
         kept += members
     return kept[:-1] if below_is_gone else kept
+
+
+def collapsed(text: str) -> str:
+    """Text on one line."""
+    return " ".join(text.split())
+
+
+def laid_out(text: str) -> str:
+    """Text of a block with its white space collapsed and its breaks as line ends; two breaks are a blank line."""
+    text = _SPACES.sub(" ", text).strip(" ")
+    if BREAK in text:
+        text = "\n".join([line.strip(" ").replace("\xa0", " ").rstrip() for line in text.split(BREAK)])
+        return re.sub("\n{3,}", "\n\n", text).strip("\n")
+    return text.replace("\xa0", " ").rstrip()
+
+
+def trimmed_lines(text: str) -> str:
+    """Preformatted text without blank lines at its ends."""
+    text = text.replace("\r\n", "\n").rstrip()
+    return re.sub(r"\A(?:[ \t]*\n)+", "", text).replace("\xa0", " ")

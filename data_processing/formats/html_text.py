@@ -15,11 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from data_processing.formats.html_blocks import (
+    BREAK,
     HtmlBlock,
     Region,
+    collapsed,
     is_little_but_links,
+    laid_out,
     main_blocks,
     num_visible,
+    trimmed_lines,
 )
 from data_processing.formats.html_regions import PARTS_BY_NAME, Part, part_of
 from data_processing.formats.text_blocks import Kind, item_mark, joined, row_text
@@ -43,10 +47,7 @@ _BLOCK_NAMES = (
 _BLOCKS = _HEADINGS | frozenset(_BLOCK_NAMES.split())
 _LISTS = frozenset(("ul", "ol", "dir", "menu"))
 _PREFORMATTED = frozenset(("pre", "xmp", "listing", "plaintext"))
-# White space that browsers collapse; the no-break space is not among it and indents code on old pages.
-_SPACES = re.compile(r"[ \t\n\r\f]+")
 _ANCHORS = frozenset("#¶§🔗⚓")  # the whole text of a heading's link to itself
-_BREAK = "\0"  # <br>; the parser never gives this character
 _FORMULA_IMAGE = re.compile(r"(?:^|[\s_-])(?:math|tex|latex)(?:$|[\s_-])", re.IGNORECASE)
 
 
@@ -103,7 +104,7 @@ class HtmlReader:
     @property
     def title(self) -> str:
         """The page's title, as far as it was fed; empty when it has none."""
-        return _collapsed("".join(self._target.title))
+        return collapsed("".join(self._target.title))
 
     def feed(self, html: str) -> None:
         """Read on.
@@ -272,7 +273,7 @@ class _Target:
 
     def _start_inline(self, tag: str, attributes: Mapping[str, str]) -> None:
         if tag == "br":
-            self._pieces.append("\n" if self._preformatted else _BREAK)
+            self._pieces.append("\n" if self._preformatted else BREAK)
         elif tag == "a":
             self._in_link += 1
             self._num_links += 1
@@ -337,9 +338,9 @@ class _Target:
         link_characters, self._link_characters = self._link_characters, 0
         num_links, self._num_links = self._num_links, int(self._in_link > 0)
         if self._preformatted:
-            text, kind = _trimmed_lines(text), Kind.PREFORMATTED
+            text, kind = trimmed_lines(text), Kind.PREFORMATTED
         else:
-            text, kind = _laid_out(text), self._kind
+            text, kind = laid_out(text), self._kind
         if not text:
             return
         is_link = is_little_but_links(text, link_characters)
@@ -391,22 +392,3 @@ def _is_formula(tag: str, attributes: Mapping[str, str]) -> bool:
 def _first_number(attributes: Mapping[str, str]) -> int:
     start = attributes.get("start", "")
     return int(start) if start.isascii() and start.isdigit() and len(start) < 10 else 1
-
-
-def _collapsed(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _laid_out(text: str) -> str:
-    """Text of a block with its white space collapsed and its breaks as line ends; two breaks are a blank line."""
-    text = _SPACES.sub(" ", text).strip(" ")
-    if _BREAK in text:
-        text = "\n".join([line.strip(" ").replace("\xa0", " ").rstrip() for line in text.split(_BREAK)])
-        return re.sub("\n{3,}", "\n\n", text).strip("\n")
-    return text.replace("\xa0", " ").rstrip()
-
-
-def _trimmed_lines(text: str) -> str:
-    """Preformatted text without blank lines at its ends."""
-    text = text.replace("\r\n", "\n").rstrip()
-    return re.sub(r"\A(?:[ \t]*\n)+", "", text).replace("\xa0", " ")

@@ -1,26 +1,22 @@
-"""Answers about a collected corpus: why a file was left out or kept, samples of a reason, which files to forget.
+"""Answers about a collected corpus: why a file was left out or kept, samples of a reason, what a name means.
 
 Reads what lies beside the corpus (`corpus_files`) and never a raw file. Where a sentence came from: `trace_sentence`.
-A little longer than other files: every answer begins with what the name means that somebody typed.
 """
 
-import glob
 import heapq
 import itertools
 import json
 import re
 import shlex
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from core.config import nearest
 from core.errors import CorruptArtifactError, DataError
-from core.files import atomic_write, lock
 from data_processing.document import utf8_size
 from data_processing.formats.archives import TAR_SUFFIXES
 from data_processing.reports.corpus_files import (
@@ -34,9 +30,6 @@ from data_processing.reports.corpus_files import (
 )
 from data_processing.reports.line_search import lines_with
 from data_processing.sources.raw_files import shared_name
-
-FORGOTTEN_NAME = "forgotten.jsonl"
-"""In the run directory, one line an act: `source`, `time`, `action` (forget, undo), `because`. The last act counts."""
 
 SETTINGS_NAME = "settings.json"
 """What a run was configured with; `pipeline.run` writes it."""
@@ -212,106 +205,13 @@ def sample(places: Places, reason: str, number: int) -> list[dict[str, Any]]:
         )
 
     def matching() -> Iterator[tuple[int, int, dict[str, Any]]]:
-        for position, line in enumerate(_parsed(path, json.dumps(reason).encode())):
+        for position, line in enumerate(parsed_lines(path, json.dumps(reason).encode())):
             if line["reason"] == reason:
                 # A checksum of the name spreads the choice evenly, and choosing again gives the same.
                 yield zlib.crc32(line["source"].encode("utf-8", "replace")), position, line
 
     chosen = heapq.nsmallest(number, matching(), key=lambda entry: entry[:2])
     return [line for _, _, line in sorted(chosen, key=lambda entry: entry[1])]
-
-
-def forget(run_dir: Path, sources: Sequence[str], because: str) -> list[str]:
-    """The sources that are recorded as forgotten from now on and were not before; collecting leaves them out.
-
-    Nothing else is done: neither are raw files deleted, nor is anything changed that was made from them.
-
-    Args:
-        sources: Names of files or documents as they stand in the corpus (`resolve_source`).
-        because: Why, for those who read the record later.
-
-    Raises:
-        DataError: `because` is empty.
-        LockedError, DiskError: the record cannot be written.
-    """
-    if not because.strip():
-        raise DataError("because: empty; say why, in a few words, for those who read the record later")
-    return _record(run_dir, sources, action="forget", because=because)
-
-
-def copies_of(places: Places, sources: Collection[str]) -> list[str]:
-    """The documents that were left out as copies or near copies of these, and are not among them themselves."""
-    beginnings = tuple(
-        beginning for source in sources for beginning in (f"the same text as {source}", f"like {source} (")
-    )
-    found = []
-    for line in _parsed(places.corpus / DROPPED_NAME, b"duplicate"):
-        exact = line["reason"] == "duplicate" and line["detail"] in beginnings
-        near = line["reason"] == "near_duplicate" and line["detail"].startswith(beginnings)
-        if (exact or near) and line["source"] not in sources:
-            found.append(str(line["source"]))
-    return found
-
-
-def old_results(places: Places) -> list[Path]:
-    """Results of earlier collections that were moved aside, and hold what was in them."""
-    beside = [place for place in (places.corpus, places.dataset) if place is not None]
-    return sorted(old for place in beside for old in place.parent.glob(f"{glob.escape(place.name)}.stale-*"))
-
-
-def undo_forget(run_dir: Path, sources: Sequence[str]) -> list[str]:
-    """The sources that are not forgotten any more.
-
-    Raises:
-        DataError: one of them is not forgotten.
-        LockedError, DiskError: the record cannot be written.
-    """
-    forgotten = read_forgotten(run_dir)
-    for source in sources:
-        if source not in forgotten:
-            raise DataError(
-                f"{source}: is not forgotten{nearest(source, forgotten)} (forgotten: "
-                f"{', '.join(sorted(forgotten)[:10]) or 'nothing'})"
-            )
-    return _record(run_dir, sources, action="undo", because="")
-
-
-def read_forgotten(run_dir: Path) -> frozenset[str]:
-    """The sources, of files or of documents, that collecting leaves out because somebody asked for it.
-
-    Raises:
-        CorruptArtifactError: the record is damaged; going on would bring back what was to be forgotten.
-    """
-    forgotten = set()
-    path = run_dir / FORGOTTEN_NAME
-    for act in read_lines(path):
-        if not {"source", "action"} <= act.keys():
-            raise CorruptArtifactError(f"{path}: a line without source or action ({act}); restore the file")
-        if act["action"] == "forget":
-            forgotten.add(act["source"])
-        else:
-            forgotten.discard(act["source"])
-    return frozenset(forgotten)
-
-
-def _record(run_dir: Path, sources: Sequence[str], *, action: str, because: str) -> list[str]:
-    path = run_dir / FORGOTTEN_NAME
-    with lock(run_dir / f".{FORGOTTEN_NAME}.lock", held=path):
-        forgotten = read_forgotten(run_dir)
-        changed = [
-            source for source in dict.fromkeys(sources) if (source in forgotten) != (action == "forget")
-        ]
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        lines = [
-            json.dumps(
-                {"source": source, "time": now, "action": action, "because": because}, ensure_ascii=False
-            )
-            for source in changed
-        ]
-        if lines:
-            before = path.read_text(encoding="utf-8") if path.is_file() else ""
-            atomic_write(path, before + "\n".join(lines) + "\n")
-    return changed
 
 
 def _places_of_run(run: Path) -> Places:
@@ -383,10 +283,10 @@ def _file_line(places: Places, source: str) -> dict[str, Any] | None:
 
 def _lines_about(path: Path, source: str) -> Iterator[dict[str, Any]]:
     """The lines that hold the name, wherever in them; a few more than those that are about it."""
-    return _parsed(path, json.dumps(source, ensure_ascii=False)[1:-1].encode("utf-8", "replace"))
+    return parsed_lines(path, json.dumps(source, ensure_ascii=False)[1:-1].encode("utf-8", "replace"))
 
 
-def _parsed(path: Path, needle: bytes) -> Iterator[dict[str, Any]]:
+def parsed_lines(path: Path, needle: bytes) -> Iterator[dict[str, Any]]:
     if path.is_file():
         for line in lines_with(path, needle):
             try:

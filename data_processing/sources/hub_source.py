@@ -19,6 +19,7 @@ from core.files import lock, sha256_json, write_json
 from core.progress import progress
 from data_processing.document import Document, Dropped, utf8_size
 from data_processing.formats.record_fields import MISSING, field_at, scalar_fields
+from data_processing.sources.fingerprints import source_fingerprint
 from data_processing.sources.hub_stream import (
     BUILDERS,
     Origin,
@@ -28,7 +29,6 @@ from data_processing.sources.hub_stream import (
     quiet_library,
     resolve_revision,
 )
-from data_processing.sources.raw_files import source_fingerprint
 from data_processing.sources.record_spool import Spool, SpooledRow
 from data_processing.sources.remote_files import is_url
 from data_processing.sources.retries import Patience

@@ -1,20 +1,17 @@
 """Which files below a directory are raw data, in which order, and whether they changed. Never opens a file to
 judge it, and knows no format: what a file holds is seen when it is read."""
 
-import hashlib
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from core.errors import DataError
-from core.files import TEMPORARY_MARK, sha256_json
-from core.progress import progress
+from core.files import TEMPORARY_MARK
 from data_processing.document import Dropped, escape_unprintable
-from data_processing.sources.file_digests import FileDigests, FileState
+from data_processing.sources.file_digests import FileState
 from data_processing.sources.path_rules import (
     Globs,
     IgnoreFile,
@@ -25,9 +22,6 @@ from data_processing.sources.path_rules import (
 
 EXCLUDED_DIRECTORIES = frozenset({"__pycache__", "node_modules", "__MACOSX"})
 """What tools leave beside people's files. Names that begin with a dot (.git, .venv, .cache) are left out too."""
-
-MAX_NAMED_FILES = 10_000
-"""A fingerprint of more files than this does not list them (about 1 MB of JSON); arbitrary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,89 +211,6 @@ def shared_name(source: str) -> str:
 
 
 _NUMBER_IN_FRONT = re.compile(r"^\(\d+\)/")
-
-
-def source_fingerprint(
-    source: str | Path | Iterable[str | Path],
-    *,
-    recursive: bool = True,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    respect_gitignore: bool = False,
-    ignore: Collection[Path] = (),
-    digests: FileDigests | None = None,
-) -> dict[str, Any]:
-    """What the raw data is made of, to tell later whether it changed (see `fingerprint_changes`).
-
-    All files that would be opened take part, also one in which nothing is found to read.
-
-    Args:
-        source: A directory, or the files to take.
-        recursive, include, exclude, respect_gitignore, ignore: As in `find_files`, for a directory.
-        digests: What knows the digests of files that have not changed; None = each is read.
-
-    Returns:
-        A JSON object: `sha256` over (name, size, SHA-256 of the content) of every file in order of path;
-        `num_files`; `num_bytes`; `files`: name -> the first 16 digits of a file's own SHA-256, or null when there
-        are more than `MAX_NAMED_FILES`. A file that cannot be read has `unreadable` in place of its digest.
-
-    Raises:
-        DataError: as `find_files` and `named_files`.
-    """
-    found: Iterable[RawFile | Dropped | SkippedDirectory]
-    if isinstance(source, str | Path):
-        found = find_files(
-            source,
-            recursive=recursive,
-            include=include,
-            exclude=exclude,
-            respect_gitignore=respect_gitignore,
-            ignore=ignore,
-        )
-    else:
-        found = named_files(source)
-    digests = digests or FileDigests()
-    whole = hashlib.sha256()
-    files: dict[str, str] | None = {}
-    num_files = num_bytes = 0
-    # All found first, so that the time left can be told.
-    raw_files = [
-        file
-        for file in progress(found, description="finding raw files", unit="files")
-        if isinstance(file, RawFile)
-    ]
-    total = sum(file.num_bytes for file in raw_files)
-    with progress(total=total, description="checking raw files", unit="B") as bar:
-        for file in raw_files:
-            try:
-                digest = digests.sha256(file.path)
-            except OSError:
-                digest = "unreadable"
-            whole.update(sha256_json([file.source, file.num_bytes, digest]).encode())
-            num_files += 1
-            num_bytes += file.num_bytes
-            if files is not None:
-                files[file.source] = digest[:16]
-            if num_files > MAX_NAMED_FILES:
-                files = None
-            bar.update(file.num_bytes)
-    return {"sha256": whole.hexdigest(), "num_files": num_files, "num_bytes": num_bytes, "files": files}
-
-
-def fingerprint_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Which files differ between two fingerprints: `added`, `removed`, `changed` -> names, in order.
-
-    All three are empty when the data is the same, and also when there are too many files to list them: then
-    compare `sha256`, `num_files` and `num_bytes`.
-    """
-    old, new = before["files"] or {}, now["files"] or {}
-    if before["files"] is None or now["files"] is None:
-        old = new = {}
-    return {
-        "added": [name for name in new if name not in old],
-        "removed": [name for name in old if name not in new],
-        "changed": [name for name in new if name in old and new[name] != old[name]],
-    }
 
 
 def changed_while_read(source: str, extension: str, num_bytes: int) -> Dropped:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_processing.collecting.shard_files import read_bytes
-from data_processing.sources.remote_files import ShardStore
+from data_processing.collecting.shard_store import ShardStore
 from tests.line_kit import environment
 from tests.small_texts import make_documents
 

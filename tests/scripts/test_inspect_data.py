@@ -17,7 +17,7 @@ from core.errors import CorruptArtifactError, DataError, UsageError
 from core.manifest import describe_files, write_manifest
 from core.stage import Selection
 from data_processing.data_collector import DataCollector
-from data_processing.reports.inspect_corpus import read_forgotten
+from data_processing.reports.forgetting import read_forgotten
 from tests.data_processing.reported_corpus import (
     HIDDEN_NAME,
     PIPE_NAME,

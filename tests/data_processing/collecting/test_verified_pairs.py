@@ -10,11 +10,11 @@ import pytest
 from core.data_config import DataConfig
 from data_processing.collecting import verified_pairs
 from data_processing.collecting.shard_files import write_array, write_bytes
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.collecting.verified_pairs import read_verified, verified_prefix, write_verified
 from data_processing.data_collector import DataCollector
 from data_processing.duplicates import near_duplicates
 from data_processing.duplicates.near_duplicates import PairSimilarities
-from data_processing.sources.remote_files import ShardStore
 from tests.small_texts import make_documents
 
 Digest = tuple[int, int]

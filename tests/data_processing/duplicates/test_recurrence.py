@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from data_processing.collecting.judge_shard import PARAGRAPH_TYPE
 from data_processing.collecting.shard_files import write_array
+from data_processing.collecting.shard_store import ShardStore
 from data_processing.duplicates.recurrence import earlier_paragraphs, first_of_equal_texts, recurring_lines
-from data_processing.sources.remote_files import ShardStore
 
 # Few different values, spread over the whole range, so that some recur and some are neighbours of a range's edge.
 HASHES = st.sampled_from(

@@ -3,7 +3,6 @@
 import doctest
 import os
 import socket
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,14 @@ import pytest
 
 from core.errors import DataError
 from data_processing.document import Dropped
-from data_processing.sources import file_digests, raw_files
+from data_processing.sources import raw_files
 from data_processing.sources.raw_files import (
     RawFile,
     SkippedDirectory,
     find_files,
-    fingerprint_changes,
     named_files,
     numbered_name,
     shared_name,
-    source_fingerprint,
     source_name,
 )
 
@@ -193,58 +190,6 @@ def test_named_files_that_are_missing_or_directories_are_refused_before_anything
         named_files([existing, tmp_path / "missing.txt"])
     with pytest.raises(DataError, match="is a directory, expected a file; use collect_from_directory"):
         named_files([existing, tmp_path])
-
-
-def test_the_fingerprint_changes_with_content_names_and_files_and_with_nothing_else(tmp_path: Path):
-    root = tmp_path / "raw"
-    write(root / "a.txt", "one")
-    write(root / "sub" / "b.md", "two")
-    first = source_fingerprint(root)
-    assert (first["num_files"], first["num_bytes"]) == (2, 6)
-    assert list(first["files"]) == ["a.txt", "sub/b.md"]
-
-    os.utime(root / "a.txt", (0, 0))
-    (root / "a.txt").chmod(stat.S_IRUSR | stat.S_IWUSR)
-    moved = root.rename(tmp_path / "elsewhere")
-    assert source_fingerprint(moved) == first
-
-    write(moved / "c.unknown", "may be read all the same")
-    assert source_fingerprint(moved)["num_files"] == 3
-    (moved / "c.unknown").unlink()
-
-    write(moved / "a.txt", "eno")
-    (moved / "sub" / "b.md").rename(moved / "sub" / "c.md")
-    second = source_fingerprint(moved)
-    assert second["sha256"] != first["sha256"]
-    assert fingerprint_changes(first, second) == {
-        "added": ["sub/c.md"],
-        "removed": ["sub/b.md"],
-        "changed": ["a.txt"],
-    }
-    assert source_fingerprint(moved, recursive=False)["num_files"] == 1
-
-
-def test_the_fingerprint_of_named_files_and_of_very_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    files = [write(tmp_path / f"{n}.txt", str(n)) for n in range(3)]
-    named = source_fingerprint(files)
-    assert named["num_files"] == 3
-    monkeypatch.setattr(raw_files, "MAX_NAMED_FILES", 2)
-    many = source_fingerprint(files)
-    assert many == {**named, "files": None}
-    assert fingerprint_changes(named, many) == {"added": [], "removed": [], "changed": []}
-
-
-def test_a_file_that_cannot_be_read_is_part_of_the_fingerprint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    write(tmp_path / "a.txt")
-    readable = source_fingerprint(tmp_path)
-
-    def refuse(path: Path) -> str:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(file_digests, "sha256_file", refuse)
-    assert fingerprint_changes(readable, source_fingerprint(tmp_path))["changed"] == ["a.txt"]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "letters/1998.txt", "/home/me/a.txt", "a(2)/b.txt"])

@@ -4,107 +4,28 @@ import doctest
 import errno
 import itertools
 import os
-import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 
-from core.errors import ConfigError, DataError, DiskError, MissingDependencyError, UnreachableError
-from core.files import TEMPORARY_MARK
+from core.errors import ConfigError, DataError, MissingDependencyError, UnreachableError
 from data_processing.document import Dropped
-from data_processing.sources import remote_files, retries
-from data_processing.sources.raw_files import RawFile, find_files, source_fingerprint
+from data_processing.sources import remote_files, remote_store
+from data_processing.sources.raw_files import RawFile, find_files
 from data_processing.sources.remote_files import (
     RemoteFile,
-    ShardStore,
     find_remote_files,
     is_url,
     open_remote,
-    remote_fingerprint,
     remote_version,
     url_of,
 )
-
-NUMBER = itertools.count()
-
-
-class FailingFileSystem(MemoryFileSystem):
-    """`failing://`: as memory://, but the next requests end in the errors that were put on `errors`."""
-
-    protocol = "failing"
-    store: dict[str, Any] = {}  # noqa: RUF012 - the library's way
-    pseudo_dirs = [""]  # noqa: RUF012
-    errors: list[Exception] = []  # noqa: RUF012
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return str(super()._strip_protocol(path.removeprefix("failing://")))
-
-    def _fail(self) -> None:
-        if self.errors:
-            raise self.errors.pop(0)
-
-    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
-        self._fail()
-        return super().ls(path, detail, **kwargs)
-
-    def info(self, path: str, **kwargs: Any) -> Any:
-        self._fail()
-        return super().info(path, **kwargs)
-
-    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> Any:
-        self._fail()
-        return super().cat_file(path, start, end, **kwargs)
-
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
-        self._fail()
-        super().pipe_file(path, value, mode, **kwargs)
-
-    def mv(self, path1: str, path2: str, **kwargs: Any) -> None:
-        self._fail()
-        super().mv(path1, path2, **kwargs)
-
-
-@pytest.fixture
-def errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
-    """The errors that the next requests to failing:// end in; waiting for them takes no time."""
-    fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
-    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
-    yield FailingFileSystem.errors
-    FailingFileSystem.errors.clear()
-    FailingFileSystem.store.clear()
-
-
-@pytest.fixture(params=["file", "memory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place behind a URL."""
-    if request.param == "file":
-        (tmp_path / "there").mkdir()
-        return f"file://{tmp_path}/there"
-    return f"memory://test-{next(NUMBER)}"
-
-
-@pytest.fixture(params=["plain", "file", "memory"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A place for shards that does not exist yet."""
-    if request.param == "plain":
-        return str(tmp_path / "shards" / "of a run")
-    if request.param == "file":
-        return f"file://{tmp_path}/shards/of a run"
-    return f"memory://test-{next(NUMBER)}/shards"
-
-
-def put(url: str, name: str, data: bytes = b"text") -> None:
-    store, path = fsspec.url_to_fs(f"{url}/{name}")
-    store.makedirs(path.rpartition("/")[0], exist_ok=True)
-    store.pipe_file(path, data)
+from tests.data_processing.remote_stores import NUMBER, put
 
 
 def described(items: Iterator[Any]) -> list[tuple[str, ...]]:
@@ -159,7 +80,8 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 def test_what_is_behind_plain_paths_does_not_load_fsspec(tmp_path: Path):
     code = (
         "import sys\n"
-        "from data_processing.sources.remote_files import ShardStore, is_url\n"
+        "from data_processing.collecting.shard_store import ShardStore\n"
+        "from data_processing.sources.remote_files import is_url\n"
         f"store = ShardStore({str(tmp_path)!r})\n"
         "store.write('a', b'1'); store.open('a').close(); store.list(); store.delete('a'); store.exists('a')\n"
         "assert not is_url('books')\n"
@@ -269,7 +191,7 @@ def test_failures_that_pass_leave_no_trace_and_those_that_do_not_are_an_error(er
     errors += [ConnectionResetError("reset"), TimeoutError("slow")]
     assert described(find_remote_files("failing://x")) == [("read", "a.txt", ".txt", "4")]
     assert errors == []
-    errors += [ConnectionResetError("reset")] * (remote_files.MAX_RETRIES + 1)
+    errors += [ConnectionResetError("reset")] * (remote_store.MAX_RETRIES + 1)
     with pytest.raises(
         UnreachableError, match=r"looking at failing://x: failed 6 times .*reset.*check the network"
     ):
@@ -340,64 +262,6 @@ def test_a_stretch_that_fails_on_the_way_is_asked_for_again(errors: list[Excepti
             raw.read(4)
 
 
-# --- fingerprint
-
-
-def test_the_fingerprint_changes_with_names_sizes_and_times_and_with_nothing_else(tmp_path: Path):
-    place = f"file://{tmp_path}"
-
-    def fingerprint() -> dict[str, Any]:
-        return remote_fingerprint(place)
-
-    (tmp_path / "a.txt").write_text("text")
-    (tmp_path / "b.md").write_text("text")
-    first = fingerprint()
-    assert fingerprint() == first
-    assert (first["num_files"], first["num_bytes"], list(first["files"])) == (2, 8, ["a.txt", "b.md"])
-    assert first.keys() == source_fingerprint(tmp_path).keys()
-    (tmp_path / "empty.txt").touch()
-    (tmp_path / ".hidden").write_text("hidden")
-    assert fingerprint() == first
-    os.utime(tmp_path / "a.txt", (1, 1))
-    touched = fingerprint()
-    assert touched["sha256"] != first["sha256"]
-    assert touched["files"]["b.md"] == first["files"]["b.md"]
-    (tmp_path / "b.md").rename(tmp_path / "d.md")
-    assert fingerprint()["sha256"] != touched["sha256"]
-
-
-def test_the_fingerprint_prefers_a_digest_and_reads_no_content(errors: list[Exception], monkeypatch: Any):
-    put("failing://x", "a.txt")
-    etags = iter(["one", "one", "two"])
-
-    def ls(self: Any, path: str, detail: bool = True, **kwargs: Any) -> Any:
-        return [
-            {
-                "name": "/x/a.txt",
-                "size": 4,
-                "type": "file",
-                "ETag": next(etags),
-                "LastModified": os.urandom(4),
-            }
-        ]
-
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
-        raise AssertionError("content was read")
-
-    monkeypatch.setattr(FailingFileSystem, "ls", ls)
-    monkeypatch.setattr(FailingFileSystem, "cat_file", refuse)
-    digests = [remote_fingerprint("failing://x")["sha256"] for _ in range(3)]
-    assert digests[0] == digests[1] != digests[2]
-
-
-def test_many_files_are_counted_and_not_listed(url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(remote_files, "MAX_NAMED_FILES", 2)
-    for name in "abc":
-        put(url, f"{name}.txt")
-    fingerprint = remote_fingerprint(url)
-    assert (fingerprint["files"], fingerprint["num_files"]) == (None, 3)
-
-
 def test_the_version_of_a_file_changes_when_it_is_written_anew(url: str):
     put(url, "a.txt", b"1")
     before = remote_version(f"{url}/a.txt")
@@ -406,115 +270,6 @@ def test_the_version_of_a_file_changes_when_it_is_written_anew(url: str):
     assert remote_version(f"{url}/a.txt") != before
     with pytest.raises(FileNotFoundError):
         remote_version(f"{url}/gone.txt")
-
-
-# --- shards
-
-
-def test_a_shard_is_there_after_it_was_written_and_gone_after_it_was_deleted(root: str):
-    store = ShardStore(root)
-    assert store.list() == []
-    assert not store.exists("read/00001.items")
-    store.write("read/00001.items", b"one")
-    store.write("b", b"two")
-    store.write("Z", b"")
-    assert store.list() == ["Z", "b", "read/00001.items"]
-    assert store.exists("read/00001.items")
-    assert not store.exists("read")
-    with store.open("read/00001.items") as file:
-        assert (file.read(), file.seek(1), file.read()) == (b"one", 1, b"ne")
-    store.write("b", b"another, longer")
-    with store.open("b") as file:
-        assert file.read() == b"another, longer"
-    store.delete("b")
-    store.delete("b")
-    assert not store.exists("b")
-    assert store.list() == ["Z", "read/00001.items"]
-    with pytest.raises(FileNotFoundError):
-        store.open("b")
-
-
-def test_only_a_shard_on_a_plain_path_has_a_path(root: str):
-    path = ShardStore(root).local_path("a/b")
-    assert path == (None if "://" in root else Path(root, "a/b"))
-
-
-def test_a_store_can_be_sent_to_another_process(root: str):
-    assert pickle.loads(pickle.dumps(ShardStore(root))) == ShardStore(root)
-
-
-def test_what_another_process_wrote_is_seen(tmp_path: Path):
-    store = ShardStore(f"file://{tmp_path}")
-    assert not store.exists("a")
-    code = f"from data_processing.sources.remote_files import ShardStore; ShardStore({store.root!r}).write('a', b'1')"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert store.exists("a")
-    assert store.list() == ["a"]
-
-
-@pytest.mark.parametrize("name", ["../a", "/a", "a//b", "", "a/.hidden", "."])
-def test_a_name_that_leads_elsewhere_is_refused(root: str, name: str):
-    store = ShardStore(root)
-    for operation in (store.exists, store.open, store.delete, lambda name: store.write(name, b"")):
-        with pytest.raises(AssertionError, match="no name of a shard"):
-            operation(name)
-
-
-def test_of_many_writers_of_one_name_one_wins_and_every_reader_sees_a_whole_shard(root: str):
-    store = ShardStore(root)
-    shards = [bytes([letter]) * 200_000 for letter in b"abcdefgh"]
-    store.write("x", shards[0])
-    torn = []
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            with store.open("x") as file:
-                if (data := file.read()) not in shards:
-                    torn.append(data[:1] + data[-1:])
-
-    writers = [threading.Thread(target=store.write, args=("x", data)) for data in shards * 4]
-    reader = threading.Thread(target=read)
-    reader.start()
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    done.set()
-    reader.join()
-    assert torn == []
-    assert store.list() == ["x"]
-
-
-def test_a_write_that_fails_half_way_leaves_the_shard_as_it_was(errors: list[Exception]):
-    store = ShardStore("failing://shards")
-    store.write("a", b"one")
-    # The object has arrived under its temporary name; giving it its own fails.
-    errors += [PermissionError(errno.EACCES, "no")]
-    with pytest.raises(
-        DiskError, match=r"failing://shards/a: cannot be written \(PermissionError.*data.cache_dir"
-    ):
-        store.write("a", b"two")
-    with store.open("a") as file:
-        assert file.read() == b"one"
-    assert store.list() == ["a"]
-    assert not any(TEMPORARY_MARK in name for name in FailingFileSystem.store)
-
-
-def test_failures_that_pass_do_not_keep_a_shard_from_being_written(errors: list[Exception]):
-    store = ShardStore("failing://shards")
-    errors += [ConnectionResetError("reset"), TimeoutError("slow")]
-    store.write("a", b"one")
-    assert errors == []
-    with store.open("a") as file:
-        assert file.read() == b"one"
-
-
-@pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_place_that_cannot_be_written_to_is_an_error_with_its_name(tmp_path: Path, scheme: str):
-    (tmp_path / "file").touch()
-    with pytest.raises(DiskError, match=r"file.*: .*(exists|Not a directory)"):
-        ShardStore(f"{scheme}{tmp_path}/file").write("a", b"1")
 
 
 def test_the_examples_in_the_documentation_hold():
