@@ -1,5 +1,6 @@
 """An HTTP response as a web archive keeps it: status, headers, and its content as the page's author wrote it."""
 
+import io
 import re
 import zlib
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from data_processing.formats.not_readable import NotReadableError
 _HEADER_ENDS = (b"\r\n\r\n", b"\n\n")
 _CHARSET = re.compile(r""";\s{0,20}charset\s{0,20}=\s{0,20}["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,12 @@ def _unpacked(content: bytes, encoding: str) -> bytes:
         return _inflated(content, zlib.MAX_WBITS | 16)
     if encoding == "deflate" and content[:1] == b"\x78":
         return _inflated(content, zlib.MAX_WBITS)
-    if encoding in ("br", "zstd", "compress", "x-compress"):
+    if encoding == "zstd" and content.startswith(_ZSTD):
+        return _streamed(content, "zstd")
+    # Brotli begins with no mark of its own; what begins as a page does was unpacked already.
+    if encoding == "br" and not content.lstrip().startswith(b"<"):
+        return _streamed(content, "brotli")
+    if encoding in ("compress", "x-compress"):
         raise NotReadableError(
             "unsupported_format", f"content compressed with {encoding!r}, which is not read"
         )
@@ -109,3 +117,18 @@ def _inflated(content: bytes, window_bits: int) -> bytes:
     if len(data) > MAX_WHOLE_BYTES:
         raise NotReadableError("too_large", f"content unpacks to more than {MAX_WHOLE_BYTES} bytes")
     return data
+
+
+def _streamed(content: bytes, codec: str) -> bytes:
+    import pyarrow as pa
+
+    data = io.BytesIO()
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(content), codec) as stream:
+            while data.tell() <= MAX_WHOLE_BYTES and (piece := stream.read(_PIECE_BYTES)):
+                data.write(piece)
+    except OSError as error:
+        raise NotReadableError("damaged_archive", f"content cannot be unpacked: {error}") from None
+    if data.tell() > MAX_WHOLE_BYTES:
+        raise NotReadableError("too_large", f"content unpacks to more than {MAX_WHOLE_BYTES} bytes")
+    return data.getvalue()

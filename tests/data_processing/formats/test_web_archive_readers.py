@@ -4,6 +4,7 @@ import gzip
 import io
 import zlib
 
+import pyarrow as pa
 import pytest
 
 from data_processing.document import Document, Dropped
@@ -84,8 +85,12 @@ def chunked(content: bytes) -> bytes:
         (gzip.compress(PAGE, mtime=0), {"content_encoding": "gzip"}),
         (zlib.compress(PAGE), {"content_encoding": "deflate"}),
         (chunked(gzip.compress(PAGE, mtime=0)), {"content_encoding": "gzip", "Transfer_Encoding": "Chunked"}),
+        (pa.Codec("brotli").compress(PAGE, asbytes=True), {"content_encoding": "br"}),
+        (pa.Codec("zstd").compress(PAGE, asbytes=True), {"content_encoding": "zstd"}),
         # Archives keep the headers of what they have unpacked.
         (PAGE, {"content_encoding": "gzip"}),
+        (b"\n" + PAGE, {"content_encoding": "br"}),
+        (PAGE, {"content_encoding": "zstd"}),
         (PAGE, {"transfer_encoding": "chunked"}),
         (chunked(PAGE)[:-5], {"transfer_encoding": "chunked"}),
     ],
@@ -129,7 +134,17 @@ def test_records_without_http_are_read_by_their_type():
         (warc_record("response", b"nonsense"), "http_error", "None"),
         (response(content_type="image/png"), "unsupported_format", "image/png"),
         (warc_record("response", b"HTTP/1.1 200 OK\r\n\r\nx"), "unsupported_format", "an unknown type"),
-        (response(PAGE, content_encoding="br"), "unsupported_format", "'br'"),
+        (response(PAGE, content_encoding="compress"), "unsupported_format", "'compress'"),
+        (
+            response(pa.Codec("brotli").compress(PAGE, asbytes=True)[:-5], content_encoding="br"),
+            "damaged_archive",
+            "cannot be unpacked",
+        ),
+        (
+            response(pa.Codec("zstd").compress(PAGE, asbytes=True)[:-5], content_encoding="zstd"),
+            "damaged_archive",
+            "cannot be unpacked",
+        ),
         (response(b"\x1f\x8b damaged", content_encoding="gzip"), "damaged_archive", "unpacked"),
         (response(b"\x00\x01\x02\xff\xfe\x80"), "binary", ""),
         (response(web_pages.ONLY_NAVIGATION.encode()), "no_text", ""),
@@ -168,10 +183,16 @@ def test_a_record_that_is_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatc
     assert dropped.reason == "too_large"
     assert isinstance(document, Document)
     monkeypatch.setattr(http_response, "MAX_WHOLE_BYTES", 1000)
-    bomb = response(gzip.compress(b" " * 100_000), content_encoding="gzip")
-    dropped, document = items_of(read_warc, bomb + response(), "a.warc")
-    assert isinstance(dropped, Dropped)
-    assert dropped.reason == "too_large"
+    space = b" " * 100_000
+    for packed, encoding in (
+        (gzip.compress(space), "gzip"),
+        (pa.Codec("brotli").compress(space, asbytes=True), "br"),
+        (pa.Codec("zstd").compress(space, asbytes=True), "zstd"),
+    ):
+        bomb = response(packed, content_encoding=encoding)
+        dropped, document = items_of(read_warc, bomb + response(), "a.warc")
+        assert isinstance(dropped, Dropped)
+        assert dropped.reason == "too_large"
 
 
 def test_packed_archives_end_where_they_are_damaged_or_a_bomb():
