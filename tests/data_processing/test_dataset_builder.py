@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import data_processing.dataset_builder as dataset_builder
+from core.data_config import AugmentationConfig
 from core.errors import ConfigError, DataError
 from data_processing.dataset_builder import DatasetBuilder
 from data_processing.rows.packing import IGNORED
@@ -125,6 +126,27 @@ def test_equal_texts_are_never_in_two_splits(tmp_path):
     dataset = build(write_corpus(tmp_path / "corpus.jsonl", texts))
     found = [set(decoded_documents(rows)) for rows in dataset.values()]
     assert sum(map(len, found)) == len(set().union(*found)) == 40
+
+
+def test_copies_of_training_prose_alone_are_added_and_counted(tmp_path):
+    texts = [f"Nr. {number}: {text.capitalize()}" for number, text in enumerate(generated_texts(200))]
+    path = tmp_path / "corpus.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number, text in enumerate(texts):
+            metadata = {"code": True} if number % 3 == 0 else {}
+            file.write(json.dumps({"text": text, "id": str(number), "metadata": metadata}) + "\n")
+    plain = build(path)
+    more = build(path, augmentation=AugmentationConfig(lowercase_share=1.0))
+    for split in ("validation", "test"):
+        assert decoded_documents(more[split]) == decoded_documents(plain[split])
+    code = set(texts[::3])
+    originals = decoded_documents(plain["train"])
+    copies = [text.lower() for text in originals if text not in code]
+    assert sorted(decoded_documents(more["train"])) == sorted([*originals, *copies])
+    assert len(copies) > 50
+    assert (plain.report["augmented"], more.report["augmented"]) == ({}, {"lowercase": len(copies)})
+    train = more.report["splits"]["train"]
+    assert train["text_bytes"] == sum(len(text.encode()) for text in [*originals, *copies])
 
 
 def test_text_that_spells_control_tokens_stays_text(tmp_path):
