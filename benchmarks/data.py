@@ -28,16 +28,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.generated_corpus import write_corpus
 from core.data_config import DataConfig, QualityConfig
 from core.files import sha256_file
-from data_processing.collecting.collection import FingerprintedFile, judge_parts, read_files
+from data_processing.collecting.collection import judge_parts, read_files
 from data_processing.collecting.engine import open_engine
-from data_processing.collecting.found_files import looked_at, ranges_of
+from data_processing.collecting.found_files import fingerprinted
 from data_processing.collecting.judge_shard import JudgeSettings
 from data_processing.collecting.read_shard import ReadSettings
 from data_processing.collecting.shard_store import ShardStore
 from data_processing.data_collector import DataCollector
 from data_processing.formats.raw_input import Reading
 from data_processing.rules.quality import quality_step
-from data_processing.sources.file_digests import FileDigests
 from data_processing.sources.raw_files import RawFile, find_files
 from data_processing.text_cleaner import TextCleaner
 
@@ -110,9 +109,8 @@ def judge(raw: Path, out: Path, settings: dict[str, Any]) -> int:
     shutil.rmtree(out, ignore_errors=True)
     config, cleaner = DataConfig.from_dict(settings), TextCleaner()
     store = ShardStore(str(out / "shards"))
-    with FileDigests(out / "raw_files.sqlite") as digests:
-        looked = [looked_at(file, digests) for file in find_files(raw) if isinstance(file, RawFile)]
-    files = [FingerprintedFile(part, digest) for file, digest in looked for part in ranges_of(file)]
+    found = [file for file in find_files(raw) if isinstance(file, RawFile)]
+    files = fingerprinted(found, database=out / "raw_files.sqlite")
     with open_engine(config) as mapper:
         read = ReadSettings(Reading(config.text_field, config.reading), cleaner)
         parts = read_files(files, read, store, mapper)

@@ -2,27 +2,27 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.data_config import DataConfig
-from core.errors import ConfigError, DataError, DiskError
-from core.files import TEMPORARY_MARK, json_bytes, lock, remove_leftovers, sha256_file, write_json
+from core.errors import DataError, DiskError
+from core.files import TEMPORARY_MARK, json_bytes, lock, remove_leftovers, write_json
 from core.progress import progress
 from core.workers import Mapper
 from data_processing.collecting.assemble_part import AssembleTask
 from data_processing.collecting.collection import (
-    FingerprintedFile,
     assemble_parts,
     judge_parts,
     read_files,
     remove_damaged,
     remove_unused,
 )
+from data_processing.collecting.collection_report import collection_report, nothing_kept
 from data_processing.collecting.corpus_assembly import (
-    Duplicates,
     EmptyCorpusError,
     cluster_lines,
     decide,
@@ -34,8 +34,8 @@ from data_processing.collecting.found_files import (
     Found,
     FoundThings,
     distinct_names,
-    looked_at,
-    ranges_of,
+    find_below,
+    fingerprinted,
 )
 from data_processing.collecting.judge_shard import JudgeSettings
 from data_processing.collecting.read_shard import ReadSettings, spool
@@ -43,23 +43,17 @@ from data_processing.collecting.shard_files import DamagedShardError, read_recor
 from data_processing.collecting.shard_store import ShardStore
 from data_processing.document import Document, Dropped
 from data_processing.formats.raw_input import Reading
-from data_processing.formats.readers import READERS
 from data_processing.reports.corpus_files import CORPUS_FILES, CORPUS_NAME, DUPLICATES_NAME, REPORT_NAME
 from data_processing.reports.report import Ledger
-from data_processing.sources.file_digests import FileDigests
 from data_processing.sources.raw_files import (
-    RawFile,
     SkippedDirectory,
-    existing_directory,
-    find_files,
     named_files,
 )
-from data_processing.sources.remote_files import RemoteFile, find_remote_files, is_url
+from data_processing.sources.remote_files import is_url
 from data_processing.text_cleaner import TextCleaner
 
 CACHE_NAME = ".cache"
 DIGESTS_NAME = "raw_files.sqlite"
-REPORT_VERSION = 3
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +151,7 @@ class DataCollector:
             DataError: the directory is missing, is a file, or gives nothing to keep; or a jsonl file is damaged.
             DiskError: the corpus cannot be written.
         """
-        return self._collect_files(lambda: self._find(source_dir, recursive=recursive), place=str(source_dir))
+        return self._collect_files(lambda: self._find(source_dir, recursive), place=str(source_dir))
 
     def collect_from_files(self, paths: Iterable[str | Path]) -> Path:
         """Add single files, in the order given; each is read by the reader of its extension.
@@ -208,9 +202,8 @@ class DataCollector:
         with self._alone():
             try:
                 return self._collect_documents_alone(items, place)
-            except (
-                DamagedShardError
-            ) as damaged:  # the documents are gone by, so it cannot be tried again here
+            except DamagedShardError as damaged:
+                # The documents are gone by, so it cannot be tried again here.
                 raise self._explained(damaged) from None
 
     def _collect_documents_alone(self, items: Iterable[Item], place: str) -> Path:
@@ -267,27 +260,9 @@ class DataCollector:
             lines=config.boilerplate.recurring_lines,
         )
 
-    def _find(self, place: str | Path, *, recursive: bool) -> Iterator[Found]:
-        config = self.config
-        if is_url(place):
-            if config.respect_gitignore:
-                raise ConfigError(
-                    f"data.respect_gitignore has no effect behind an address ({place}); set it to false, and "
-                    "data.exclude to what is to be left out"
-                )
-            return find_remote_files(
-                str(place), recursive=recursive, include=config.include, exclude=config.exclude
-            )
-        existing_directory(place)
+    def _find(self, place: str | Path, recursive: bool) -> Iterator[Found]:
         own = (*(self.output_dir / name for name in CORPUS_FILES), *self.ignore)
-        return find_files(
-            place,
-            recursive=recursive,
-            include=config.include,
-            exclude=config.exclude,
-            respect_gitignore=config.respect_gitignore,
-            ignore=[path.parent.resolve() / path.name for path in own],
-        )
+        return find_below(place, self.config, recursive=recursive, own=own)
 
     def _collect_files(self, find: Callable[[], Iterable[Found]], *, place: str) -> Path:
         found = find()  # says what is wrong with the place before anything is written
@@ -314,7 +289,9 @@ class DataCollector:
         named = things.files_of(
             distinct_names(found, self._names_so_far()), self.forgotten, self.config.reading
         )
-        files = self._looked_at(list(progress(named, description="finding files", unit="files")))
+        files = fingerprinted(
+            list(progress(named, description="finding files", unit="files")), database=self._digests_database
+        )
         with open_engine(self.config) as mapper:
             parts = read_files(files, self._read_settings, self._store, mapper)
             return self._collect(things, parts, mapper, place=place)
@@ -326,20 +303,9 @@ class DataCollector:
             names.update(read_record(self._store, f"{part}.files"))
         return names
 
-    def _looked_at(self, files: Sequence[RawFile | RemoteFile]) -> list[FingerprintedFile]:
-        """The files, large ones in ranges, with digests of what they hold."""
-        database = None if is_url(self.cache_dir) else Path(self.cache_dir, DIGESTS_NAME)
-        looked: list[FingerprintedFile] = []
-        total = sum(file.num_bytes for file in files)
-        with (
-            FileDigests(database) as digests,
-            progress(total=total, description="looking at files", unit="B") as bar,
-        ):
-            for file in files:
-                seen, digest = looked_at(file, digests)
-                looked += [FingerprintedFile(part, digest) for part in ranges_of(seen)]
-                bar.update(file.num_bytes)
-        return looked
+    @property
+    def _digests_database(self) -> Path | None:
+        return None if is_url(self.cache_dir) else Path(self.cache_dir, DIGESTS_NAME)
 
     def _collect(
         self, found: FoundThings, new_parts: Sequence[str], mapper: Mapper[Any, Any], *, place: str
@@ -349,10 +315,11 @@ class DataCollector:
         parts = (*self._parts, *new_parts)
         things = self._found.followed_by(found)
         ledger = things.ledger()
+        report = functools.partial(collection_report, config, self.cleaner.limits)
         memory_bytes = config.memory_bytes // 4
         judged = judge_parts(
             parts,
-            JudgeSettings.of(config, self.cleaner, files=_named_files(config)),
+            JudgeSettings.of(config, self.cleaner),
             config.boilerplate,
             self._store,
             mapper,
@@ -390,43 +357,18 @@ class DataCollector:
                 self.output_dir,
                 beside=lambda: {
                     DUPLICATES_NAME: cluster_lines(self._store, judged, duplicates),
-                    REPORT_NAME: json_bytes(self._report(ledger, duplicates)),
+                    REPORT_NAME: json_bytes(report(ledger, duplicates)),
                 },
                 num_stretches=len(tasks),
             )
         except EmptyCorpusError:
-            write_json(self.report_path, self._report(ledger, None))
-            raise DataError(_nothing_kept(place, ledger, found)) from None
+            write_json(self.report_path, report(ledger, None))
+            raise DataError(nothing_kept(place, ledger)) from None
         self._found, self._parts, self.ledger = things, parts, ledger
         if self._owns_cache:  # a place that was named may serve other collections too
             remove_unused(self._store, parts, judged, [task.name for task in tasks])
         logger.info("%s: %s", place, ledger.summary())
         return self.corpus_path
-
-    def _report(self, ledger: Ledger, duplicates: Duplicates | None) -> dict[str, Any]:
-        limits = self.cleaner.limits
-        settings = self.config.to_dict()
-        return {
-            "report_version": REPORT_VERSION,
-            "corpus": CORPUS_NAME,
-            "settings": {
-                "text_field": self.config.text_field,
-                "remove_duplicates": self.config.remove_duplicates,
-                "min_length": limits.min_length,
-                "max_length": limits.max_length,
-                "max_urls": limits.max_urls,
-                **{name: settings[name] for name in REPORTED_SECTIONS},
-            },
-            "near_duplicates": {} if duplicates is None else dict(duplicates.statistics),
-            **ledger.to_dict(),
-        }
-
-
-REPORTED_SECTIONS = (
-    *("include", "exclude", "respect_gitignore", "reading", "boilerplate", "languages", "quality", "privacy"),
-    *("blocklist", "decontamination", "duplicates"),
-)
-"""Settings of `DataConfig` that stand in the report."""
 
 
 def _cleaner_of(config: DataConfig | None) -> TextCleaner:
@@ -439,21 +381,6 @@ def _cleaner_of(config: DataConfig | None) -> TextCleaner:
     )
 
 
-def _named_files(config: DataConfig) -> tuple[str, ...]:
-    """The contents of the files that settings name, as digests."""
-    named = (config.blocklist.documents, config.blocklist.patterns, *config.decontamination.files)
-    digests = []
-    for path in named:
-        if path is not None:
-            try:
-                digests.append(sha256_file(path))
-            except OSError as error:
-                raise DataError(
-                    f"{path}: cannot be read ({error.strerror}); correct data.blocklist or data.decontamination"
-                ) from None
-    return tuple(digests)
-
-
 def _text_documents(texts: Iterable[str], *, first: int) -> Iterator[Document]:
     for number, text in enumerate(texts, start=first):
         if not isinstance(text, str):
@@ -464,20 +391,3 @@ def _text_documents(texts: Iterable[str], *, first: int) -> Iterator[Document]:
 def _refuse_string(values: object, name: str) -> None:
     if isinstance(values, str | bytes | Path):
         raise DataError(f"{name} is a single {type(values).__name__}, expected several; put it into a list")
-
-
-def _nothing_kept(place: str, ledger: Ledger, found: FoundThings) -> str:
-    extensions = " ".join(sorted(READERS))
-    if ledger.documents_in == 0:
-        skipped = f" ({ledger.summary()})" if ledger.directories_skipped else ""
-        return (
-            f"{place}: nothing was found{skipped}, expected at least one text; put raw files there ({extensions}), "
-            "or set data.raw_dir to where they are"
-        )
-    examples = "; ".join(
-        f"{reason}: {sample['source']}" + (f" ({sample['detail']})" if "detail" in sample else "")
-        for reason, samples in sorted(ledger.samples.items())
-        for sample in samples[:1]
-    )
-    hint = f"; extensions that are read: {extensions}" if ledger.dropped["unsupported_format"] else ""
-    return f"{place}: no document is left. {ledger.summary()}. For example, {examples}{hint}"

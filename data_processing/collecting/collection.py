@@ -5,7 +5,6 @@ on, and one that is repeated after a change redoes the shards that the change re
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from core.files import sha256_json
 from core.progress import progress
 from core.workers import Mapper
 from data_processing.collecting.assemble_part import AssembleTask, assemble_part
+from data_processing.collecting.found_files import FingerprintedFile
 from data_processing.collecting.judge_shard import JudgeSettings, JudgeTask, judge_shard
 from data_processing.collecting.read_shard import (
     ReadSettings,
@@ -37,32 +37,12 @@ from data_processing.collecting.shard_store import ShardStore
 from data_processing.collecting.verified_pairs import verified_prefix
 from data_processing.duplicates.recurrence import recurring_lines
 from data_processing.formats.records import RecordCounts
-from data_processing.sources.raw_files import RawFile
-from data_processing.sources.remote_files import RemoteFile
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 NAME_DIGITS = 32
 """Hexadecimal digits of the digest that names a shard: 128 bits."""
-
-
-@dataclass(frozen=True)
-class FingerprintedFile:
-    """A raw file and a digest that changes with its content."""
-
-    file: RawFile | RemoteFile
-    digest: str
-
-    @property
-    def name(self) -> str:
-        """What tells it from other files and ranges."""
-        return f"{self.file.source}:{self.file.begin}" if isinstance(self.file, RawFile) else self.file.source
-
-    @property
-    def content(self) -> list[str | int]:
-        """What decides its documents."""
-        return [self.name, self.file.num_bytes, self.digest, self.file.read_as or ""]
 
 
 def read_files(

@@ -4,18 +4,58 @@ Opens files for their digests and line ends alone, and knows no format but that 
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from core.data_config import ReadingConfig
+from core.data_config import DataConfig, ReadingConfig
+from core.errors import ConfigError
+from core.progress import progress
 from data_processing.document import Document, Dropped
 from data_processing.formats.readers import refuse_if_strict
 from data_processing.formats.text_lines import split_points
 from data_processing.reports.report import Ledger
 from data_processing.sources.file_digests import FileDigests
-from data_processing.sources.raw_files import RawFile, SkippedDirectory, numbered_name
-from data_processing.sources.remote_files import RemoteFile
+from data_processing.sources.raw_files import (
+    RawFile,
+    SkippedDirectory,
+    existing_directory,
+    find_files,
+    numbered_name,
+)
+from data_processing.sources.remote_files import RemoteFile, find_remote_files, is_url
 
 Found = RawFile | RemoteFile | Dropped | SkippedDirectory
+
+
+def find_below(
+    place: str | Path, config: DataConfig, *, recursive: bool, own: Iterable[Path]
+) -> Iterator[Found]:
+    """What lies in a directory or behind an address, and which of it the configuration wants.
+
+    Args:
+        own: What the program itself writes; not looked for behind addresses.
+
+    Raises:
+        DataError: nothing is there, or it cannot be listed.
+        ConfigError: a setting cannot be kept there.
+    """
+    chosen = {"include": config.include, "exclude": config.exclude}
+    if is_url(place):
+        if config.respect_gitignore:
+            raise ConfigError(
+                f"data.respect_gitignore has no effect behind an address ({place}); set it to false, and "
+                "data.exclude to what is to be left out"
+            )
+        return find_remote_files(str(place), recursive=recursive, **chosen)
+    existing_directory(place)
+    return find_files(
+        place,
+        recursive=recursive,
+        **chosen,
+        respect_gitignore=config.respect_gitignore,
+        ignore=[path.parent.resolve() / path.name for path in own],
+    )
 
 
 def distinct_names(found: Iterable[Found], taken: set[str]) -> Iterator[Found]:
@@ -84,7 +124,44 @@ class FoundThings:
         return ledger
 
 
-def looked_at(file: RawFile | RemoteFile, digests: FileDigests) -> tuple[RawFile | RemoteFile, str]:
+@dataclass(frozen=True, slots=True)
+class FingerprintedFile:
+    """A raw file and a digest that changes with its content."""
+
+    file: RawFile | RemoteFile
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """What tells it from other files and ranges."""
+        return f"{self.file.source}:{self.file.begin}" if isinstance(self.file, RawFile) else self.file.source
+
+    @property
+    def content(self) -> list[str | int]:
+        """What decides its documents."""
+        return [self.name, self.file.num_bytes, self.digest, self.file.read_as or ""]
+
+
+def fingerprinted(files: Sequence[RawFile | RemoteFile], *, database: Path | None) -> list[FingerprintedFile]:
+    """The files, large ones in ranges, with digests of what they hold.
+
+    Args:
+        database: What remembers the digests of files that have not changed; None = nothing does.
+    """
+    looked: list[FingerprintedFile] = []
+    total = sum(file.num_bytes for file in files)
+    with (
+        FileDigests(database) as digests,
+        progress(total=total, description="looking at files", unit="B") as bar,
+    ):
+        for file in files:
+            seen, digest = _looked_at(file, digests)
+            looked += [FingerprintedFile(part, digest) for part in _ranges_of(seen)]
+            bar.update(file.num_bytes)
+    return looked
+
+
+def _looked_at(file: RawFile | RemoteFile, digests: FileDigests) -> tuple[RawFile | RemoteFile, str]:
     """The file with its state, and a digest of its content in that state."""
     if isinstance(file, RemoteFile):
         return file, file.version
@@ -99,7 +176,7 @@ RANGE_BYTES = 32 << 20
 """Larger files of records are read in ranges of about this size, so that one file keeps all workers busy. Arbitrary."""
 
 
-def ranges_of(file: RawFile | RemoteFile) -> list[RawFile | RemoteFile]:
+def _ranges_of(file: RawFile | RemoteFile) -> list[RawFile | RemoteFile]:
     """The file, or the ranges of it that can be read apart."""
     lines = (file.read_as or file.format) in (".jsonl", ".ndjson")
     if not isinstance(file, RawFile) or not lines or file.num_bytes < 2 * RANGE_BYTES:

@@ -19,7 +19,8 @@ from core.data_config import (
     PrivacyConfig,
     QualityConfig,
 )
-from core.files import sha256_json
+from core.errors import DataError
+from core.files import sha256_file, sha256_json
 from data_processing.collecting.read_shard import library_versions
 from data_processing.collecting.shard_files import Item, read_array, read_items, write_array, write_items
 from data_processing.collecting.shard_store import ShardStore
@@ -65,8 +66,12 @@ class JudgeSettings:
     near_duplicates: bool = True
 
     @classmethod
-    def of(cls, config: DataConfig, cleaner: TextCleaner, *, files: tuple[str, ...] = ()) -> "JudgeSettings":
-        """What a configuration says, with a cleaner that may be the caller's own."""
+    def of(cls, config: DataConfig, cleaner: TextCleaner) -> "JudgeSettings":
+        """What a configuration says, with a cleaner that may be the caller's own.
+
+        Raises:
+            DataError: a file that it names cannot be read.
+        """
         return cls(
             cleaner,
             config.languages,
@@ -74,7 +79,7 @@ class JudgeSettings:
             config.privacy,
             config.blocklist,
             config.decontamination,
-            files,
+            _digests_of_named_files(config),
             config.duplicates.paragraph_min_characters if config.duplicates.paragraphs else None,
             config.duplicates.near != "off",
         )
@@ -101,6 +106,20 @@ class JudgeSettings:
                 self.near_duplicates,
             ]
         )
+
+
+def _digests_of_named_files(config: DataConfig) -> tuple[str, ...]:
+    named = (config.blocklist.documents, config.blocklist.patterns, *config.decontamination.files)
+    digests = []
+    for path in named:
+        if path is not None:
+            try:
+                digests.append(sha256_file(path))
+            except OSError as error:
+                raise DataError(
+                    f"{path}: cannot be read ({error.strerror}); correct data.blocklist or data.decontamination"
+                ) from None
+    return tuple(digests)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ _LINKS_IN_A_ROW = 3
 """Navigation without a name: this many blocks in a row, or links in one block, and this share of their characters in
 links. Arbitrary, looked at on pages of the nineties."""
 
-
 BREAK = "\0"
 """Stands for <br> in the text of a block; the parser never gives this character."""
 

@@ -192,17 +192,22 @@ def _epub_items(raw: RawInput, reading: Reading) -> Items:
         yield raw.dropped("no_text", "its chapters hold no text", num_bytes=0)
 
 
+def _decoded(raw: RawInput) -> tuple[str, Encoding] | Dropped:
+    """An input that is read as a whole, and how it was encoded; or why there is none."""
+    data = whole(raw)
+    if isinstance(data, Dropped):
+        return data
+    decoded = decode(data)
+    return raw.dropped(decoded.reason, decoded.detail) if isinstance(decoded, Undecodable) else decoded
+
+
 def _whole_text(
     raw: RawInput, text_of: Callable[[str], tuple[str, dict[str, Any]]], without_text: str
 ) -> Items:
     """The document that `text_of` (text -> text and metadata) makes of an input that is read as a whole."""
-    data = whole(raw)
-    if isinstance(data, Dropped):
-        yield data
-        return
-    decoded = decode(data)
-    if isinstance(decoded, Undecodable):
-        yield raw.dropped(decoded.reason, decoded.detail)
+    decoded = _decoded(raw)
+    if isinstance(decoded, Dropped):
+        yield decoded
         return
     source, encoding = decoded
     text, about = text_of(source)
@@ -214,13 +219,9 @@ def _whole_text(
 
 
 def _notebook_items(raw: RawInput) -> Items:
-    data = whole(raw)
-    if isinstance(data, Dropped):
-        yield data
-        return
-    decoded = decode(data)
-    if isinstance(decoded, Undecodable):
-        yield raw.dropped(decoded.reason, decoded.detail)
+    decoded = _decoded(raw)
+    if isinstance(decoded, Dropped):
+        yield decoded
         return
     source, encoding = decoded
     try:

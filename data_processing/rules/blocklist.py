@@ -17,6 +17,7 @@ from core.errors import DataError
 from data_processing.document import Document, Outcome, Step
 from data_processing.duplicates.word_hashes import ngram_hashes, word_hashes
 from data_processing.rules.hash_set import HashSet
+from data_processing.rules.named_files import named_text
 
 REASON: Final = "blocklisted"
 
@@ -141,17 +142,7 @@ class _Phrases:
 
 def _lines(path: Path, *, setting: str) -> Iterator[tuple[int, str]]:
     """(number from 1, line without white space around it) of each entry."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{setting}: {path} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{setting}: {path} cannot be read ({error.strerror}); expected a text file"
-        ) from None
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(named_text(path, setting=setting).split("\n"), start=1):
         entry = line.strip()
         if entry and not entry.startswith("#"):
             yield number, entry

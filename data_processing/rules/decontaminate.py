@@ -21,6 +21,7 @@ from data_processing.document import Outcome, Step
 from data_processing.duplicates import word_hashes as words
 from data_processing.duplicates.word_hashes import Hashes
 from data_processing.rules.hash_set import HashSet
+from data_processing.rules.named_files import named_text
 
 REASON: Final = "contaminated"
 
@@ -137,17 +138,7 @@ def read_records(path: Path) -> Iterator[Any]:
         raise DataError(
             f"data.decontamination.files: {path} ends with {path.suffix!r}; expected one of {', '.join(_READERS)}"
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"data.decontamination.files: {path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"data.decontamination.files: {path} cannot be read ({error.strerror}); expected a file"
-        ) from None
-    return reader(text, path)
+    return reader(named_text(path, setting="data.decontamination.files"), path)
 
 
 def _lines_of_json(text: str, path: Path) -> Iterator[Any]:

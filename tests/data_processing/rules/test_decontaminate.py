@@ -156,7 +156,7 @@ def test_records_are_lines_elements_or_paragraphs(
         ("a.csv", b"x", r"a\.csv ends with '\.csv'; expected one of \.jsonl, \.ndjson, \.json, \.txt"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', r"a\.jsonl:2: not JSON \(Expecting value at line 1, column 7\)"),
         ("a.json", b"[1,\n2", r"a\.json: not JSON \(Expecting ',' delimiter at line 2, column 2\)"),
-        ("a.txt", b"caf\xe9", r"a\.txt: not UTF-8 .* at byte 3\); save it as UTF-8"),
+        ("a.txt", b"caf\xe9", r"a\.txt is not UTF-8 .* at byte 3\); save it as UTF-8"),
         ("a.jsonl", b"[" * 200_000, r"a\.jsonl:1: not usable \(JSON nested too deeply\)"),
         ("a.txt", None, r"data\.decontamination\.files: .*a\.txt cannot be read \(No such file"),
     ],
