@@ -174,14 +174,20 @@ def move_aside(path: Path, label: str) -> Path:
     return target
 
 
-def sha256_file(path: str | Path) -> str:
-    """The SHA-256 of a file's content, as 64 hexadecimal digits."""
+def sha256_file(path: str | Path, *, seen: Callable[[int], object] | None = None) -> str:
+    """The SHA-256 of a file's content, as 64 hexadecimal digits.
+
+    Args:
+        seen: Is told the bytes of each block when it was read.
+    """
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - `Path(path)` alone takes as long as reading 6 kB
         # No more than there is: so does making room for a whole block.
         block_bytes = min(HASH_BLOCK_BYTES, max(4096, os.fstat(file.fileno()).st_size + 1))
         while block := file.read(block_bytes):
             digest.update(block)
+            if seen is not None:
+                seen(len(block))
     return digest.hexdigest()
 
 

@@ -1,12 +1,13 @@
 """What a finished directory holds, with sizes and hashes, and whether it still does. Knows no stage and no tensor."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import CorruptArtifactError
 from core.files import LOCAL_DISK, Disk, sha256_file, sha256_json, write_json
+from core.progress import progress
 
 MANIFEST_NAME = "MANIFEST.json"
 FORMAT_VERSION = 1
@@ -69,22 +70,36 @@ def verify_files(directory: Path, files: Sequence[Mapping[str, Any]], *, full: b
     Raises:
         CorruptArtifactError: a file is missing, has another size or another content; the message names it.
     """
-    for file in files:
-        if (damage := _damage(directory / file["path"], file, full=full)) is not None:
-            raise CorruptArtifactError(f"{directory / file['path']}: {damage}")
+    for file, damage in _damages(directory, files, full=full):
+        raise CorruptArtifactError(f"{directory / file['path']}: {damage}")
 
 
 def damaged_files(directory: Path, files: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Those of `files` that are missing or not what was written; every byte is read."""
-    return [file for file in files if _damage(directory / file["path"], file, full=True) is not None]
+    return [file for file, _ in _damages(directory, files, full=True)]
 
 
-def _damage(path: Path, file: Mapping[str, Any], *, full: bool) -> str | None:
+def _damages(
+    directory: Path, files: Sequence[Mapping[str, Any]], *, full: bool
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Each file that is not what was written, and what is wrong with it."""
+    total = sum(file["size"] for file in files)
+    with progress(total=total, description=f"checking {directory.name}", unit="B") as bar:
+        checked = 0
+        for file in files:
+            damage = _damage(directory / file["path"], file, full=full, seen=bar.update)
+            checked += file["size"]
+            bar.update(checked - bar.n)  # what was not read
+            if damage is not None:
+                yield file, damage
+
+
+def _damage(path: Path, file: Mapping[str, Any], *, full: bool, seen: Callable[[int], object]) -> str | None:
     if not path.is_file():
         return "missing, but the manifest beside it lists it"
     size = path.stat().st_size
     if size != file["size"]:
         return f"{size} bytes long, the manifest says {file['size']}"
-    if (full or size <= FULL_CHECK_BYTES) and sha256_file(path) != file["sha256"]:
+    if (full or size <= FULL_CHECK_BYTES) and sha256_file(path, seen=seen) != file["sha256"]:
         return "its content changed since it was written (sha256 differs)"
     return None

@@ -177,10 +177,9 @@ def _clean(flags: argparse.Namespace) -> str:
 def _verify(places: Places) -> str:
     """A line for each part of the data; an error that names the first file that is not what was written."""
     lines = []
-    rows = [] if places.dataset is None else [places.dataset]
-    if places.run is not None and (places.run / "instructions").is_dir():
-        rows.append(places.run / "instructions")
-    for directory in (places.corpus, *rows):
+    # A run that was made up to the corpus has no rows yet.
+    rows = [places.dataset, None if places.run is None else places.run / "instructions"]
+    for directory in (places.corpus, *(place for place in rows if place is not None and place.is_dir())):
         manifest = read_manifest(directory)
         if manifest is None:
             raise UsageError(f"{directory}: was not made by a run, so nothing says what it should hold")

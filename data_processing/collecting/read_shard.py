@@ -80,7 +80,7 @@ class ReadSettings:
         return sha256_json(
             [
                 READ_VERSION,
-                *library_versions(("lxml", "pypdf", "chardet", "ftfy", "zstandard")),
+                *library_versions(("lxml", "pypdf", "chardet", "ftfy", "pyarrow", "zstandard")),
                 unicodedata.unidata_version,
                 self.reading.text_field,
                 self.reading.limits.to_dict(),
@@ -163,8 +163,7 @@ class ShardWriter:
         code = bool(document.metadata.get("code"))
         item.read_bytes = utf8_size(document.text)
         text = self._settings.cleaner.clean(document.text, code=code)
-        size = item.read_bytes
-        size = _note_removed(item, "cleaning", size, text)
+        size = _note_removed(item, "cleaning", item.read_bytes, text)
         if self._settings.wrappers and not code:
             text, wrapper = strip_wrapper(text)
             if wrapper is not None:

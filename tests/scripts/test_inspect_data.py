@@ -13,7 +13,9 @@ from types import ModuleType
 
 import pytest
 
+import core.progress
 from core.errors import CorruptArtifactError, DataError, UsageError
+from core.files import HASH_BLOCK_BYTES
 from core.manifest import describe_files, write_manifest
 from core.stage import Selection
 from data_processing.data_collector import DataCollector
@@ -255,6 +257,22 @@ def test_verify_finds_a_flipped_byte_that_nothing_else_would(
         CorruptArtifactError, match=r"collected_texts.jsonl: its content changed .* makes corpus anew"
     ):
         answer(capsys, tmp_path / "run", "verify")
+
+
+def test_verify_says_how_far_it_is_and_how_long_it_will_take(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    corpus = run / "corpus"
+    (corpus / "large").write_bytes(bytes(3 * HASH_BLOCK_BYTES))
+    files = [path for path in corpus.iterdir() if path.is_file()]
+    write_manifest(corpus, {"status": "complete", "files": describe_files(corpus, files)})
+    monkeypatch.setattr(core.progress, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(core.progress, "LINE_SECONDS", 0.0)
+    assert INSPECT.main([str(corpus), "verify"]) == 0
+    lines = re.findall(r"^checking corpus: +(\d+)%.*\[.*<.*B/s\]$", capsys.readouterr().err, re.MULTILINE)
+    shares = list(map(int, lines))
+    assert shares == sorted(shares) and shares[-1] == 100
+    assert any(20 < share < 80 for share in shares)  # within the large file
 
 
 @pytest.mark.parametrize("stage", ["dataset", "instructions"])
