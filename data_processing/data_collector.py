@@ -49,7 +49,7 @@ from data_processing.sources.raw_files import (
     SkippedDirectory,
     named_files,
 )
-from data_processing.sources.remote_files import is_url
+from data_processing.sources.remote_files import is_url, url_of
 from data_processing.text_cleaner import TextCleaner
 
 CACHE_NAME = ".cache"
@@ -151,7 +151,8 @@ class DataCollector:
             DataError: the directory is missing, is a file, or gives nothing to keep; or a jsonl file is damaged.
             DiskError: the corpus cannot be written.
         """
-        return self._collect_files(lambda: self._find(source_dir, recursive), place=str(source_dir))
+        place = url_of(source_dir) or str(source_dir)
+        return self._collect_files(lambda: self._find(source_dir, recursive), place=place)
 
     def collect_from_files(self, paths: Iterable[str | Path]) -> Path:
         """Add single files, in the order given; each is read by the reader of its extension.

@@ -1,6 +1,7 @@
 """Where the text of a run comes from: a directory, the default corpus, or what a Python caller hands in."""
 
 import hashlib
+import logging
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
@@ -18,6 +19,8 @@ from data_processing.sources.fingerprints import remote_fingerprint, source_fing
 from data_processing.sources.hub_source import hub_documents, hub_fingerprint
 from data_processing.sources.remote_files import url_of
 from data_processing.sources.sql_source import sql_documents, sql_fingerprint
+
+logger = logging.getLogger(__name__)
 
 
 class Sources(TypedDict, total=False):
@@ -80,6 +83,11 @@ def collect_sources(
         downloads: Where documents of a public dataset are kept, so that none is fetched twice.
     """
     if sources is None:
+        for name, corpus in unread_sources(config):
+            logger.warning(
+                "data.%s is set, but data.corpus is %s, so it is not read; set data.corpus=%s to read it",
+                *(name, config.corpus, corpus),
+            )
         match config.corpus:
             case "python_standard_library":
                 return collector.collect_documents(default_corpus.documents(), place="the standard library")
@@ -91,15 +99,31 @@ def collect_sources(
         if config.file_list is not None:
             return collector.collect_from_files(listed_files(config.file_list))
         return collector.collect_from_directory(config.raw_dir, recursive=config.recursive)
-    corpus = None
+    collected = None
     if "directory" in sources:
-        corpus = collector.collect_from_directory(Path(sources["directory"]), recursive=config.recursive)
+        collected = collector.collect_from_directory(Path(sources["directory"]), recursive=config.recursive)
     if "files" in sources:
-        corpus = collector.collect_from_files([Path(file) for file in sources["files"]])
+        collected = collector.collect_from_files([Path(file) for file in sources["files"]])
     if "texts" in sources:
-        corpus = collector.collect_from_texts(sources["texts"])
-    assert corpus is not None, "check_sources lets no empty sources through"
-    return corpus
+        collected = collector.collect_from_texts(sources["texts"])
+    assert collected is not None, "check_sources lets no empty sources through"
+    return collected
+
+
+def unread_sources(config: DataConfig) -> list[tuple[str, str]]:
+    """(setting, value of `data.corpus` that reads it) of each source that is named and not read.
+
+    No error, because a file of settings may name several and the command line choose one; but a preset may have chosen.
+    """
+    named = {
+        "raw_dir": ("directory", config.raw_dir != DataConfig.model_fields["raw_dir"].default),
+        "file_list": ("directory", config.file_list is not None),
+        "sql.url": ("sql", config.sql.url is not None),
+        "hub.dataset": ("hub", config.hub.dataset is not None),
+    }
+    return [
+        (name, corpus) for name, (corpus, is_named) in named.items() if is_named and corpus != config.corpus
+    ]
 
 
 def listed_files(file_list: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Collecting in shards: the same corpus however it is carried out, and only what a change reaches is done again."""
 
 import json
+import logging
 import os
 import random
 import re
@@ -397,7 +398,9 @@ def test_a_gitignore_behind_an_address_is_not_promised(tmp_path: Path) -> None:
         collector.collect_from_directory("memory://raw")
 
 
-def test_files_behind_an_address_give_the_corpus_of_plain_files(raw: Path, tmp_path: Path) -> None:
+def test_files_behind_an_address_give_the_corpus_of_plain_files(
+    raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     collect(raw, tmp_path / "plain")
     collector = DataCollector(
         tmp_path / "address",
@@ -405,7 +408,9 @@ def test_files_behind_an_address_give_the_corpus_of_plain_files(raw: Path, tmp_p
             {**EVERYTHING, "num_workers": 1, "cache_dir": f"file://{tmp_path / 'cache'}"}
         ),
     )
-    collector.collect_from_directory(f"file://{raw}")
+    with caplog.at_level(logging.INFO):
+        collector.collect_from_directory(Path(f"file://{raw}"))  # pathlib makes one slash of two
+    assert f"file://{raw}: kept " in caplog.text
     assert (
         results(tmp_path / "address")["collected_texts.jsonl"]
         == results(tmp_path / "plain")["collected_texts.jsonl"]
