@@ -160,7 +160,7 @@ def _document(record: Mapping[str, Any], text_field: str, group: bytes, place: s
         num_bytes=len(data),
         source=str(record.get("source", place)),
         group=group.decode("utf-8", errors="replace") or "(none)",
-        language=str(facts.get("language") or "(unknown)"),
+        language=str(facts.get("language") or "unknown"),
         kind="code" if facts.get("code") else "prose",
     )
 

@@ -57,7 +57,7 @@ def test_bytes_and_tokens_add_up_by_every_key(bpe: Tokenizer, jsonl: Path) -> No
     assert overall["bytes_per_token"] == round(overall["bytes"] / overall["tokens"], 4)
     for key, names in {
         "by_source": {"code", "books", ".txt"},
-        "by_language": {"en", "ja", "(unknown)"},
+        "by_language": {"en", "ja", "unknown"},
         "by_kind": {"code", "prose"},
     }.items():
         rows = report["compression"][key]
