@@ -334,7 +334,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             ),
             place=lambda c: _in_run("corpus", c.data.output_dir, c),
             content=CORPUS_NAME,
-            version=3,
+            version=4,
         ),
         Stage(
             name="tokenizer",

@@ -115,8 +115,8 @@ FILES: list[tuple[str, str, Make, type[Exception], str]] = [
         ("data.decontamination.files", name, make, DataError, rf"^data\.decontamination\.files{reason}")
         for name, make, reason in (
             ("x.jsonl", nothing, r"='x\.jsonl': no such file; correct the name, or leave the setting out$"),
-            ("x.jsonl", directory, r": x\.jsonl cannot be read \(Is a directory\); expected a file$"),
-            ("x.jsonl", holding(NOT_UTF8), r": x\.jsonl: not UTF-8 .*; save it as UTF-8$"),
+            ("x.jsonl", directory, r": x\.jsonl cannot be read \(Is a directory\); expected a text file$"),
+            ("x.jsonl", holding(NOT_UTF8), r": x\.jsonl is not UTF-8 .*; save it as UTF-8$"),
             ("x.jsonl", holding(b"\n{"), r": x\.jsonl:2: not JSON .*; correct it or leave it out$"),
             (
                 "x.json",
