@@ -5,6 +5,7 @@ from typing import Any
 from core.data_config import DataConfig
 from data_processing.collecting.corpus_assembly import Duplicates
 from data_processing.formats.readers import READERS
+from data_processing.formats.text_readers import read_code
 from data_processing.reports.corpus_files import CORPUS_NAME
 from data_processing.reports.report import Ledger
 from data_processing.rules.filters import Limits
@@ -46,11 +47,12 @@ def collection_report(
 
 def nothing_kept(place: str, ledger: Ledger) -> str:
     """What to say when no document is left: what was searched, which rule took what, and what to change."""
-    extensions = " ".join(sorted(READERS))
+    extensions = " ".join(sorted(name for name, reader in READERS.items() if reader is not read_code))
+    formats = f"{extensions}, source code, and archives and compressed files of these"
     if ledger.documents_in == 0:
         skipped = f" ({ledger.summary()})" if ledger.directories_skipped else ""
         return (
-            f"{place}: nothing was found{skipped}, expected at least one text; put raw files there ({extensions}), "
+            f"{place}: nothing was found{skipped}, expected at least one text; put raw files there ({formats}), "
             "or set data.raw_dir to where they are"
         )
     examples = "; ".join(
@@ -58,5 +60,5 @@ def nothing_kept(place: str, ledger: Ledger) -> str:
         for reason, samples in sorted(ledger.samples.items())
         for sample in samples[:1]
     )
-    hint = f"; extensions that are read: {extensions}" if ledger.dropped["unsupported_format"] else ""
+    hint = f"; read are {formats}" if ledger.dropped["unsupported_format"] else ""
     return f"{place}: no document is left. {ledger.summary()}. For example, {examples}{hint}"

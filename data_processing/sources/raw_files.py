@@ -172,7 +172,7 @@ def existing_directory(path: str | Path) -> Path:
     if not path.is_dir():
         raise DataError(
             f"{path}: is a file, expected a directory; set data.raw_dir to the directory that holds it, "
-            "or use collect_from_files"
+            "list it in a file that data.file_list names, or use collect_from_files"
         )
     return path
 

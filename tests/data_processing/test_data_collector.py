@@ -374,7 +374,9 @@ def test_nothing_kept_says_what_was_searched_what_was_found_and_which_setting_to
     raw.mkdir()
     collector = DataCollector(tmp_path / "out")
     with pytest.raises(
-        DataError, match=r"raw: nothing was found, expected .* put raw files there .*data\.raw_dir"
+        DataError,
+        match=r"raw: nothing was found, expected .* put raw files there \(.*\.jsonl .*\.pdf .*, source code, and "
+        r"archives .*\), or set data\.raw_dir",
     ):
         collector.collect_from_directory(raw)
     (raw / "a.txt").write_text("short")
