@@ -450,8 +450,7 @@ class DataConfig(Config):
         2_000_000_000,
         ge=200_000_000,
         le=1 << 50,
-        description="Memory that collecting may take, all its processes together, in bytes; beyond a million files, "
-        "which are listed in it, it takes 1.2 kB more for each.",
+        description="Memory that collecting may take, all its processes together, in bytes, whatever the corpus.",
         json_schema_extra=RUNTIME,
     )
     engine: Literal["local", "dask"] = Field(

@@ -11,6 +11,7 @@ from typing import Any
 from core.data_config import DataConfig
 from core.errors import DataError, DiskError
 from core.files import TEMPORARY_MARK, json_bytes, lock, remove_leftovers, write_json
+from core.packed_list import PackedList
 from core.progress import progress
 from core.workers import Mapper
 from data_processing.collecting.assemble_part import AssembleTask
@@ -290,9 +291,8 @@ class DataCollector:
         named = things.files_of(
             distinct_names(found, self._names_so_far()), self.forgotten, self.config.reading
         )
-        files = fingerprinted(
-            list(progress(named, description="finding files", unit="files")), database=self._digests_database
-        )
+        listed = PackedList(progress(named, description="finding files", unit="files"))
+        files = fingerprinted(listed, database=self._digests_database)
         with open_engine(self.config) as mapper:
             parts = read_files(files, self._read_settings, self._store, mapper)
             return self._collect(things, parts, mapper, place=place)

@@ -4,7 +4,7 @@ Each shard is named by everything that decides it, so one that is there is right
 on, and one that is repeated after a change redoes the shards that the change reaches.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +20,6 @@ from data_processing.collecting.read_shard import (
     ReadSettings,
     ReadTask,
     finished_parts,
-    is_range,
     range_counts,
     read_shard,
     shard_of_part,
@@ -46,7 +45,7 @@ NAME_DIGITS = 32
 
 
 def read_files(
-    files: Sequence[FingerprintedFile],
+    files: Iterable[FingerprintedFile],
     settings: ReadSettings,
     store: ShardStore,
     mapper: Mapper[ReadTask, list[str]],
@@ -56,31 +55,32 @@ def read_files(
     Raises:
         DataError: of the records of a file, read whole or in ranges, more are malformed than is allowed.
     """
-    stretches = list(shards(files, name=lambda file: file.name, num_bytes=lambda file: file.file.num_bytes))
-    fingerprint = settings.fingerprint()
-    tasks = [
-        ReadTask(
-            store,
-            f"read/{sha256_json([fingerprint, [file.content for file in stretch]])[:NAME_DIGITS]}",
-            tuple(file.file for file in stretch),
-            settings,
-        )
-        for stretch in stretches
-    ]
+    tasks = list(read_tasks(files, settings, store))
     parts: list[str] = []
     in_ranges: dict[str, RecordCounts] = {}
-    total = sum(file.file.num_bytes for file in files)
+    total = sum(task.num_bytes for task in tasks)
     with progress(total=total, description="reading and cleaning", unit="B") as bar:
         finished = [finished_parts(store, task.name) for task in tasks]
         for task, names in zip(tasks, _all(read_shard, tasks, finished, mapper), strict=True):
             parts += names
-            if any(map(is_range, task.files)):
+            if task.has_ranges:
                 for source, counts in range_counts(store, task.name).items():
                     in_ranges.setdefault(source, RecordCounts()).add(counts)
-            bar.update(sum(file.num_bytes for file in task.files))
+            bar.update(task.num_bytes)
     for source, counts in in_ranges.items():
         counts.check_lines(source, settings.reading)
     return parts
+
+
+def read_tasks(
+    files: Iterable[FingerprintedFile], settings: ReadSettings, store: ShardStore
+) -> Iterator[ReadTask]:
+    """One task for each shard of the files, in their order."""
+    fingerprint = settings.fingerprint()
+    for stretch in shards(files, name=lambda file: file.name, num_bytes=lambda file: file.file.num_bytes):
+        content = [fingerprint, [file.content for file in stretch]]
+        name = f"read/{sha256_json(content)[:NAME_DIGITS]}"
+        yield ReadTask.of(store, name, settings, [file.file for file in stretch])
 
 
 def _all(

@@ -4,7 +4,7 @@ Opens files for their digests and line ends alone, and knows no format but that 
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,13 +142,15 @@ class FingerprintedFile:
         return [self.name, self.file.num_bytes, self.digest, self.file.read_as or ""]
 
 
-def fingerprinted(files: Sequence[RawFile | RemoteFile], *, database: Path | None) -> list[FingerprintedFile]:
+def fingerprinted(
+    files: Iterable[RawFile | RemoteFile], *, database: Path | None
+) -> Iterator[FingerprintedFile]:
     """The files, large ones in ranges, with digests of what they hold.
 
     Args:
+        files: Are gone through twice.
         database: What remembers the digests of files that have not changed; None = nothing does.
     """
-    looked: list[FingerprintedFile] = []
     total = sum(file.num_bytes for file in files)
     with (
         FileDigests(database) as digests,
@@ -156,9 +158,9 @@ def fingerprinted(files: Sequence[RawFile | RemoteFile], *, database: Path | Non
     ):
         for file in files:
             seen, digest = _looked_at(file, digests)
-            looked += [FingerprintedFile(part, digest) for part in _ranges_of(seen)]
+            for part in _ranges_of(seen):
+                yield FingerprintedFile(part, digest)
             bar.update(file.num_bytes)
-    return looked
 
 
 def _looked_at(file: RawFile | RemoteFile, digests: FileDigests) -> tuple[RawFile | RemoteFile, str]:

@@ -6,13 +6,14 @@ recurs across documents (`recurrence`), before anything is judged (`judge_shard`
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
 import numpy as np
 
 from core.files import sha256_json
+from core.packed_list import pack, unpack
 from data_processing.collecting.shard_files import (
     DamagedShardError,
     Item,
@@ -98,20 +99,33 @@ class ReadTask:
     Attributes:
         store: Where shards lie.
         name: The shard's name, which stands for its files' contents and the settings.
-        files: In the order of the corpus.
+        packed_files: The files in the order of the corpus, packed: a corpus of small files has more of them than fit.
+        num_bytes: Size of all of them.
+        has_ranges: Whether one of them is a range of a file.
     """
 
     store: ShardStore
     name: str
-    files: tuple[RawFile | RemoteFile, ...]
     settings: ReadSettings
+    packed_files: bytes
+    num_bytes: int
+    has_ranges: bool
+
+    @classmethod
+    def of(
+        cls, store: ShardStore, name: str, settings: ReadSettings, files: Sequence[RawFile | RemoteFile]
+    ) -> "ReadTask":
+        """The task of reading these files."""
+        num_bytes = sum(file.num_bytes for file in files)
+        return cls(store, name, settings, pack(files), num_bytes, any(map(is_range, files)))
 
 
 def read_shard(task: ReadTask) -> list[str]:
     """The names of the parts that the shard consists of; they are written when it returns."""
     writer = ShardWriter(task.store, task.name, task.settings)
     ranges: dict[str, RecordCounts] = {}
-    for file in task.files:
+    files: Sequence[RawFile | RemoteFile] = unpack(task.packed_files)
+    for file in files:
         size = size_on_disk(file)
         counts = ranges.setdefault(file.source, RecordCounts()) if is_range(file) else None
         for item in read_file(file, task.settings.reading, counts):

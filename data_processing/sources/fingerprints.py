@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import sha256_json
+from core.packed_list import PackedList
 from core.progress import progress
 from data_processing.document import Dropped
 from data_processing.sources.file_digests import FileDigests
@@ -58,11 +59,11 @@ def source_fingerprint(
     digests = digests or FileDigests()
     fingerprint = _Fingerprint()
     # All found first, so that the time left can be told.
-    raw_files = [
+    raw_files = PackedList(
         file
         for file in progress(found, description="finding raw files", unit="files")
         if isinstance(file, RawFile)
-    ]
+    )
     total = sum(file.num_bytes for file in raw_files)
     with progress(total=total, description="checking raw files", unit="B") as bar:
         for file in raw_files:
