@@ -28,7 +28,7 @@ from models.transformer_lm import TransformerLM
 from training.batches import BatchSource, check_batch
 from training.losses import IGNORED_LABEL, Batch, count_target_bytes, count_targets, next_token_loss
 from training.optimizer import create_optimizers, set_course, take_step
-from training.parallel import ParallelModel, choose_kind
+from training.parallel import ParallelModel, choose_kind, local
 from training.precision import FIRST_LOSS_SCALE, next_loss_scale
 from training.prefetch import moved, prefetched, prepared
 from training.schedules import Horizon, learning_rate
@@ -232,7 +232,7 @@ class Trainer:
     def _clip_gradients(self, loss_scale: float | None) -> torch.Tensor:
         """The L2 norm of the gradient, which is clipped to `max_gradient_norm`; without the scale of the loss."""
         if loss_scale is not None:
-            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            gradients = [local(p.grad) for p in self.model.parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, 1.0 / loss_scale)
         return self.parallel.clip_gradient(self.config.max_gradient_norm or math.inf)
 
