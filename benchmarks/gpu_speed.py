@@ -220,7 +220,8 @@ def measure_training(
     device = manager.device
     with fresh_memory(device):
         trainer = make_trainer(size, manager, **options)
-        with trainer._numerics():  # as `fit` does
+        # As a session does.
+        with manager.numerics(deterministic=trainer.config.deterministic, tf32=True):
             return _measured(trainer, size, steps=steps, ceiling_flops=ceiling_flops, parts=parts)
 
 

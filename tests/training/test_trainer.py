@@ -1,12 +1,10 @@
-import contextlib
 import math
 
 import pytest
 import torch
 
-from core.device_manager import DeviceManager
 from core.distributed import World
-from core.errors import BloomeryError, ConfigError, DataError
+from core.errors import BloomeryError, DataError
 from training.batches import RowBatches, rows_in_order
 from training.optimizer import optimizer_tensors
 from training.trainer import MAX_BAD_STEPS, share_of
@@ -175,45 +173,6 @@ def test_processes_evaluate_each_batch_once_and_as_many_batches_each(kit, num_pr
     found = [share[turn]["labels"] for turn in range(len(shares[0])) for share in shares]
     assert [labels.tolist() for labels in found[:6]] == expected
     assert all(bool((labels == -100).all()) for labels in found[6:])
-
-
-def test_determinism_changes_no_bit_on_a_cpu_and_says_so(kit, same_weights, caplog) -> None:
-    caplog.set_level("INFO")
-    trainers = [kit.trainer(total_steps=3, deterministic=deterministic) for deterministic in (False, True)]
-    for trainer in trainers:
-        assert "because on CPU runs are bit-exact anyway" not in caplog.text
-        trainer.fit(RowBatches(kit.dataset["train"], batch_size=4, seed=1), [])
-    assert "deterministic: nothing to change, because on CPU runs are bit-exact anyway" in caplog.text
-    assert same_weights(trainers[0].model, trainers[1].model)
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"mixed_precision": "fp32"}, {"deterministic": False, "tf32": False}),
-        ({"mixed_precision": "auto"}, {"deterministic": False, "tf32": True}),
-        ({"mixed_precision": "bf16", "deterministic": True}, {"deterministic": True, "tf32": True}),
-    ],
-)
-def test_the_settings_decide_how_a_gpu_adds_up(kit, monkeypatch, settings, expected) -> None:
-    asked: list[dict[str, bool]] = []
-
-    def numerics(_manager: DeviceManager, **options: bool) -> contextlib.AbstractContextManager[None]:
-        asked.append(options)
-        return contextlib.nullcontext()
-
-    monkeypatch.setattr(DeviceManager, "numerics", numerics)
-    trainer = kit.trainer(total_steps=1, **settings)
-    trainer.fit(RowBatches(kit.dataset["train"], batch_size=4, seed=1), [])
-    assert asked == [expected]
-
-
-def test_fp8_is_refused_before_anything_is_trained(kit) -> None:
-    with pytest.raises(
-        ConfigError, match=r"mixed_precision: fp8 needs a CUDA device .* but the device is cpu"
-    ):
-        kit.pretraining(mixed_precision="fp8").train(RowBatches(kit.dataset["train"], batch_size=4, seed=1))
-    assert not list((kit.root / "checkpoints").glob("step_*"))
 
 
 def test_fp8_reaches_the_blocks_alone(kit) -> None:
