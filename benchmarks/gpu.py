@@ -42,6 +42,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": "muon"},
     "documents": {"document_masking": True},
     "documents, by a mask": {"document_masking": True, "by_mask": True},
+    "bf16 residual stream": {"bf16_stream": True},
+    "loss in parts of 2^26 scores": {"max_logits": 2**26},
+    "loss in parts of 2^30 scores": {"max_logits": 2**30},
     "recomputing": {"gradient_checkpointing": True},
     "deterministic order": {"deterministic": True},
     "fp8": {"fp8": True},
@@ -256,7 +259,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="directory for results.json and results.md")
-    parser.add_argument("--minutes", type=float, default=9.5, help="time for all parts together")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=9.0,
+        help="after these nothing more is begun; what was begun may take another one",
+    )
     parser.add_argument("--only", nargs="*", choices=PARTS, help="these parts alone")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, to try every part on any machine")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")

@@ -192,6 +192,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw, cosine, 1e-3": {"optimizer": "adamw", "schedule": "cosine", "learning_rate": 1e-3},
     "adamw, cosine, 3e-3": {"optimizer": "adamw", "schedule": "cosine", "learning_rate": 3e-3},
     "muon, linear, 3e-3": {"optimizer": "muon", "schedule": "linear", "learning_rate": 3e-3},
+    "muon, linear, 3e-3, bf16 stream": {
+        "optimizer": "muon",
+        "schedule": "linear",
+        "learning_rate": 3e-3,
+        "bf16_stream": True,
+    },
     "muon, linear, 3e-3, fp8": {
         "optimizer": "muon",
         "schedule": "linear",

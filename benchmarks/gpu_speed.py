@@ -18,6 +18,7 @@ from core.training_config import ModelConfig, TrainingConfig
 from models.counting import count_parameters, flops_per_token
 from models.float8 import ACTIVATIONS, use_float8
 from models.transformer_lm import create_model_from_config
+from training import losses
 from training.batches import RowBatches
 from training.optimizer import take_step
 from training.prefetch import moved, prepared
@@ -112,17 +113,24 @@ def make_trainer(
     compiled: bool = True,
     fp8: bool = False,
     by_mask: bool = False,
+    bf16_stream: bool = False,
+    max_logits: int = losses.MAX_LOGITS_ON_GPU,
     **settings: Any,
 ) -> Trainer:
     """A trainer as a session sets it up, in the precision that is fast on the device.
 
     Args:
         by_mask: Keep documents apart by a mask also where there is a kernel that needs none.
+        bf16_stream: Let the residual stream be bf16 from the embedding on, instead of float32.
+        max_logits: As `training.losses.MAX_LOGITS_ON_GPU`, for this trainer and those that come after.
     """
+    losses.MAX_LOGITS_ON_GPU = max_logits
     config = TrainingConfig.from_dict(
         {"batch_size": size.rows, "gradient_accumulation_steps": size.micro_batches, **settings}
     )
     model = create_model_from_config(size.model, seed=0).to(manager.device)
+    if bf16_stream:
+        model.embedding.register_forward_hook(lambda _module, _inputs, x: x.to(torch.bfloat16))
     if fp8:  # by hand, because a CPU computes it for tests but is refused it by the configuration
         use_float8(model.blocks)
     trainer = Trainer(
@@ -212,7 +220,8 @@ def measure_training(
     device = manager.device
     with fresh_memory(device):
         trainer = make_trainer(size, manager, **options)
-        with trainer._numerics():  # as `fit` does
+        # As a session does.
+        with manager.numerics(deterministic=trainer.config.deterministic, tf32=True):
             return _measured(trainer, size, steps=steps, ceiling_flops=ceiling_flops, parts=parts)
 
 

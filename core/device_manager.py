@@ -100,10 +100,10 @@ class DeviceManager:
             return torch.float32
         if mixed_precision == "bf16":
             return torch.bfloat16
+        self.check_precision(mixed_precision)
         if mixed_precision == "fp16":
-            return self._fp16_dtype()
+            return torch.float16
         if mixed_precision == "fp8":
-            self._check_fp8()
             return torch.bfloat16
         if self.device.type == "cuda":
             return torch.bfloat16 if self._capability() >= BF16_CAPABILITY else torch.float16
@@ -111,15 +111,19 @@ class DeviceManager:
             return torch.bfloat16
         return torch.float32
 
-    def _fp16_dtype(self) -> torch.dtype:
-        if self.device.type != "cuda":
+    def check_precision(self, mixed_precision: str) -> None:
+        """Nothing, where the device has what is asked for.
+
+        Raises:
+            ConfigError: as `compute_dtype`.
+        """
+        if mixed_precision == "fp16" and self.device.type != "cuda":
             raise ConfigError(
                 f"mixed_precision: fp16 is for CUDA devices without bf16, but the device is {self.device}; set it to "
                 "auto, bf16 or fp32"
             )
-        return torch.float16
-
-    def _check_fp8(self) -> None:
+        if mixed_precision != "fp8":
+            return
         found = f"the device is {self.device}"
         if self.device.type == "cuda":
             if self._capability() >= FP8_CAPABILITY and hasattr(torch, "_scaled_mm"):

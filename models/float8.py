@@ -85,7 +85,8 @@ def quantized(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """
     largest = x.detach().abs().amax().float().clamp(min=LEAST_LARGEST)
     scale = largest / torch.finfo(dtype).max
-    return (x.float() / scale).to(dtype), scale
+    # By rows, which cuBLAS asks for: a gradient may come as a view of something else.
+    return (x.float() / scale).to(dtype).contiguous(), scale
 
 
 def _product(

@@ -87,10 +87,13 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
     Raises:
         DeviceError: the device is not there.
         DataError: a directory or file that was named is missing.
-        ConfigError: the model cannot fit into the device's memory.
+        ConfigError: the model cannot fit into the device's memory, or the device lacks a precision.
         DiskError: the checkpoints cannot fit onto the disk.
     """
     device = DeviceManager(config.training.device)
+    for section, settings in (("training", config.training), ("instruction", config.instruction)):
+        with _naming(section):
+            device.check_precision(settings.mixed_precision)
     if sources is None and config.data.corpus == "directory":
         if config.data.file_list is not None:
             listed_files(config.data.file_list)
@@ -249,7 +252,7 @@ def check_instruction_file(file: Path) -> None:
 
 @contextlib.contextmanager
 def _naming(setting: str) -> Iterator[None]:
-    """Puts the setting in front of what an error says about the file that it names."""
+    """Puts the setting in front of what an error says about its value."""
     try:
         yield
     except BloomeryError as error:

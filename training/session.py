@@ -131,7 +131,12 @@ def train_model(
     source = training_batches(train_loader, seed=config.seed)
     tokenizer = tokenizer or _tokenizer_of(train_loader)
     checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint is not None else None
-    with joined() as world, dump_stacks_of_hanging(world):
+    # Also on the way from a checkpoint, which was perhaps written on another machine.
+    device_manager.check_precision(config.mixed_precision)
+    numerics = device_manager.numerics(
+        deterministic=config.deterministic, tf32=config.mixed_precision != "fp32"
+    )
+    with joined() as world, dump_stacks_of_hanging(world), numerics:
         if world.is_main:
             _prepare_directory(output_dir, checkpoint)
         world.wait()
@@ -248,6 +253,7 @@ def _go_back(trainer: Trainer, back: GoBack, length: RunLength) -> None:
     """Put the trainer where it was at a checkpoint, as if a new process went on from there."""
     state, _ = load_trainer_state(back.checkpoint)
     trainer.horizon = _horizon(trainer.config, length, state)
+    trainer.should_stop = None  # of a step that is undone; a signal asks again after the next one
     restore(trainer, back.checkpoint, state)
     trainer.progress.stability.skipped_windows = back.windows
     trainer.progress.stability.num_rollbacks = back.num_rollbacks

@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from models.transformer_lm import TransformerLM
 from training.batches import BatchSource, check_batch
 from training.losses import IGNORED_LABEL, Batch, count_target_bytes, count_targets, next_token_loss
 from training.optimizer import create_optimizers, set_course, take_step
-from training.parallel import ParallelModel, choose_kind
+from training.parallel import ParallelModel, choose_kind, local
 from training.precision import FIRST_LOSS_SCALE, next_loss_scale
 from training.prefetch import moved, prefetched, prepared
 from training.schedules import Horizon, learning_rate
@@ -160,7 +159,7 @@ class Trainer:
             batches.micro_batches(numbers), self.device_manager.device, with_documents=self._with_documents
         )
         # The caller's random state is his own: what dropout draws in here is seeded step by step.
-        with torch.random.fork_rng(devices=self._cuda_devices()), self._numerics():
+        with torch.random.fork_rng(devices=self._cuda_devices()):
             while self.progress.step < self.total_steps and self.should_stop is None:
                 report = self.train_step(self._next_step_batches(micro_batches))
                 for hook in hooks:
@@ -232,7 +231,7 @@ class Trainer:
     def _clip_gradients(self, loss_scale: float | None) -> torch.Tensor:
         """The L2 norm of the gradient, which is clipped to `max_gradient_norm`; without the scale of the loss."""
         if loss_scale is not None:
-            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            gradients = [local(p.grad) for p in self.model.parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, 1.0 / loss_scale)
         return self.parallel.clip_gradient(self.config.max_gradient_norm or math.inf)
 
@@ -252,11 +251,6 @@ class Trainer:
         on_device = moved(prepared(batch, with_documents=self._with_documents), self.device_manager.device)
         with self.device_manager.autocast(self.compute_dtype):
             return self.parallel.summed_loss(on_device, document_masking=self.config.document_masking)
-
-    def _numerics(self) -> AbstractContextManager[None]:
-        return self.device_manager.numerics(
-            deterministic=self.config.deterministic, tf32=self.config.mixed_precision != "fp32"
-        )
 
     def _next_step_batches(self, micro_batches: Iterator[Batch]) -> list[Batch]:
         return list(itertools.islice(micro_batches, self.step_batch.micro_batches_each))

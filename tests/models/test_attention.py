@@ -20,6 +20,7 @@ from models.attention import (
 )
 from models.kv_cache import KVCache
 from models.rotary import rotate, rotation_at
+from models.transformer_lm import Block
 
 
 def seen_by_hand(lengths: list[int]) -> list[list[bool]]:
@@ -111,6 +112,26 @@ def test_the_kernel_of_torch_takes_these_shapes_and_has_gradients(num_kv_heads: 
         assert y.shape == query.shape
         assert key.grad is not None
         assert key.grad.shape == key.shape
+
+
+def test_a_compiled_block_calls_the_kernel_from_one_graph() -> None:
+    torch.compiler.reset()
+    config = SHAPES["qwen3-grouped"]
+    block = Block(config, layer=0)
+    positions = torch.tensor([[*range(6), *range(10)]] * 2)
+    rotation = rotation_at(positions, features_per_head=config.features_per_head, theta=config.rope_theta)
+    documents = Documents(document_offsets(positions), 16, flash_kernel())
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]):
+        graphs.append(graph)
+        return graph.forward
+
+    block.compile(fullgraph=True, dynamic=False, backend=keep)
+    with pytest.raises(NotImplementedError, match="_flash_attention_forward"):  # there is none for the CPU
+        block(torch.randn(2, 16, config.hidden_size), rotation, documents)
+    [graph] = graphs
+    assert sum("varlen_attn" in str(node.target) for node in graph.graph.nodes) == 1
 
 
 def test_no_documents_are_given_to_a_device_without_the_kernel() -> None:

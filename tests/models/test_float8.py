@@ -21,6 +21,8 @@ def test_what_is_quantized_comes_back_to_half_a_step_of_each_number(dtype: torch
     x = numbers(64, 48, seed=1) * size
     x8, scale = quantized(x, dtype)
     assert x8.dtype == dtype
+    assert quantized(x.T, dtype)[0].is_contiguous()
+    assert quantized(x[:, :1].expand(64, 48), dtype)[0].is_contiguous()
     back = x8.float() * scale
     if size == 1e-30:  # below what a scale is made for: all zeros, and no NaN
         assert not back.any()

@@ -240,6 +240,19 @@ def test_without_a_run_directory_its_name_is_what_is_refused(here: Path) -> None
         plan("run.name", "mine")
 
 
+@pytest.mark.parametrize("section", ["training", "instruction"])
+def test_a_precision_that_the_device_has_not_is_refused_before_any_text_is_read(
+    here: Path, section: str
+) -> None:
+    config = {"training": {"device": "cpu"}, "data": {"raw_dir": "raw"}}
+    config[section] = {**config.get(section, {}), "mixed_precision": "fp8"}
+    message = (
+        rf"^{section}: mixed_precision: fp8 needs a CUDA device .* 8\.9 .* the device is cpu; set it to auto"
+    )
+    with pytest.raises(ConfigError, match=message):
+        plan_line(PipelineConfig.from_dict(config))
+
+
 def test_a_cache_at_a_url_is_not_looked_for_on_this_machine(here: Path) -> None:
     (here / "memory:").write_text("")
     plan("data.cache_dir", "memory://cache")

@@ -33,6 +33,7 @@ def test_help_names_every_setting_and_every_documented_flag(tmp_path: Path) -> N
         "--data",
         "--instruction-data",
         "--device",
+        "--deterministic",
         "--skip-data-collection",
         "--skip-tokenizer",
         "--skip-pretraining",

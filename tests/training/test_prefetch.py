@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 
 import pytest
@@ -47,6 +48,45 @@ def test_an_endless_source_is_not_read_further_than_one_ahead() -> None:
 def test_on_a_cpu_the_batches_are_passed_on_untouched(kit) -> None:
     source = RowBatches(kit.dataset["train"], batch_size=4, seed=1).micro_batches(itertools.count())
     assert prefetched(source, CPU, with_documents=True) is source
+
+
+class PretendedStream:
+    """As much of a stream and of an event as is asked for, writing down what is done."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def wait_event(self, _event: object) -> None:
+        self.log.append("wait")
+
+    def record(self) -> None:
+        self.log.append("copied")
+
+
+def test_for_a_gpu_batches_are_pinned_copied_beside_and_waited_for_there(kit, monkeypatch) -> None:
+    log: list[str] = []
+    stream = PretendedStream(log)
+    for name in ("Stream", "Event", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda _tensor, _stream: log.append("kept"))
+    copied = torch.Tensor.to
+
+    def to(tensor: torch.Tensor, device: object, *, non_blocking: bool = False) -> torch.Tensor:
+        assert non_blocking
+        return copied(tensor, "cpu", copy=True)
+
+    plain = RowBatches(kit.dataset["train"], batch_size=4, seed=1).micro_batches(range(3))
+    expected = [prepared(batch, with_documents=True) for batch in plain]
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    source = RowBatches(kit.dataset["train"], batch_size=4, seed=1).micro_batches(range(3))
+    found = list(prefetched(source, torch.device("cuda"), with_documents=True))
+    for batch, same in zip(found, expected, strict=True):
+        assert batch.keys() == same.keys()
+        assert all(torch.equal(batch[key], same[key]) for key in same)
+    finished = ["wait", *["kept"] * 4]  # ids, labels, positions and documents; the count stays on the host
+    assert log == ["copied", "copied", *finished, "copied", *finished, *finished]
 
 
 def test_a_prepared_batch_was_counted_and_has_its_documents(kit) -> None:

@@ -37,8 +37,9 @@ def test_all_but_the_last_ones_are_waited_for() -> None:
     assert [one.step for one in arrived(reports)] == [3]
 
 
-def test_no_step_waits_for_its_own_numbers(kit, monkeypatch) -> None:
-    """The host asks for the numbers of a step when the next one has been launched, and not before."""
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done with the numbers of each step, in order."""
     order: list[str] = []
 
     class Noted(LateNumbers):
@@ -52,9 +53,22 @@ def test_no_step_waits_for_its_own_numbers(kit, monkeypatch) -> None:
             return super().read()
 
     monkeypatch.setattr("training.trainer.Numbers", Noted)
+    return order
+
+
+def test_no_step_waits_for_its_own_numbers(kit, order: list[str]) -> None:
+    """The host asks for the numbers of a step when the next one has been launched, and not before."""
     trainer = kit.trainer(total_steps=4)
     trainer.fit(RowBatches(kit.dataset["train"], batch_size=4, seed=1), [])
     assert order == ["made 1", "made 2", "read 1", "made 3", "read 2", "made 4", "read 3", "read 4"]
+
+
+def test_between_lines_of_the_log_no_hook_waits_for_the_step_either(kit, order: list[str]) -> None:
+    trainer = kit.pretraining(total_steps=9, logging_steps=5, save_steps=100)
+    trainer.train(RowBatches(kit.dataset["train"], batch_size=4, seed=1))
+    assert sorted(order) == sorted(f"{what} {step}" for what in ("made", "read") for step in range(1, 10))
+    at_once = [step for step in range(1, 9) if order.index(f"read {step}") < order.index(f"made {step + 1}")]
+    assert at_once == [5]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -173,3 +173,14 @@ def test_processes_evaluate_each_batch_once_and_as_many_batches_each(kit, num_pr
     found = [share[turn]["labels"] for turn in range(len(shares[0])) for share in shares]
     assert [labels.tolist() for labels in found[:6]] == expected
     assert all(bool((labels == -100).all()) for labels in found[6:])
+
+
+def test_fp8_reaches_the_blocks_alone(kit) -> None:
+    trainer = kit.trainer(mixed_precision="fp8")
+    kinds = {name: type(module).__name__ for name, module in trainer.model.named_modules()}
+    assert {kinds[f"blocks.0.attention.{part}"] for part in ("query", "key", "value", "output")} == {
+        "Float8Linear"
+    }
+    assert kinds["embedding"] == "Embedding"
+    report = trainer.train_step([next(iter(rows_in_order(kit.dataset["train"], batch_size=4)))])
+    assert not report.skipped
