@@ -2,8 +2,12 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from core.errors import ConfigError
+
+T = TypeVar("T")
 
 
 class SettingHelp(NamedTuple):
@@ -38,6 +42,26 @@ def suggest(
         nearest(name, here) or _one_of(_with_like_names(name, rows)) or _one_of(_with_all_words(name, rows))
     )
     return ".".join(location), suggestion
+
+
+def named(name: str, parts: Mapping[str, T], *, setting: str, place: str) -> T:
+    """What is called `name` in a list that a room keeps, such as its optimizers.
+
+    The settings cannot know these names themselves, because a list may be added to.
+
+    Args:
+        setting: Where the name was given.
+        place: The list, for somebody who wants to add to it.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    if name not in parts:
+        raise ConfigError(
+            f"{setting}: {name!r} is none of {', '.join(parts)}{nearest(name, parts)} (a part of your own has to be in "
+            f"{place} before it is named)"
+        )
+    return parts[name]
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

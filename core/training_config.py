@@ -61,8 +61,20 @@ class ModelConfig(Config):
     use_qk_norm: bool = Field(True, description="RMSNorm on queries and keys of each head, as in Qwen3.")
     use_bias: bool = Field(False, description="Biases in the linear layers.")
     tie_word_embeddings: bool = Field(True, description="One matrix for input embedding and output head.")
-    activation: Literal["gelu", "gelu_tanh", "relu", "relu_squared"] = Field(
-        "gelu_tanh", description="Activation of the plain feed-forward part; SwiGLU always uses SiLU."
+    norm: str | None = Field(
+        None,
+        description="Which norm: rms_norm, layer_norm or one of your own; null = by use_rms_norm, and any other than "
+        "that makes a model that this project alone loads.",
+    )
+    feed_forward: str | None = Field(
+        None,
+        description="Which feed-forward part: swiglu, plain or one of your own; null = by use_swiglu, and any other "
+        "than that makes a model that this project alone loads.",
+    )
+    activation: str = Field(
+        "gelu_tanh",
+        description="Activation of the plain feed-forward part: gelu, gelu_tanh, relu, relu_squared or one of your "
+        "own, with which this project alone loads the model. SwiGLU always uses SiLU.",
     )
     dropout: float = Field(
         0.0, ge=0.0, lt=1.0, description="Share of features dropped while training (a probability)."
@@ -140,11 +152,21 @@ class ModelConfig(Config):
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
+    def norm_name(self) -> str:
+        """The norm of the residual stream, in `models.normalization.NORMS`."""
+        return self.norm or ("rms_norm" if self.use_rms_norm else "layer_norm")
+
+    @property
+    def feed_forward_name(self) -> str:
+        """The feed-forward part, in `models.feed_forward.FEED_FORWARDS`."""
+        return self.feed_forward or ("swiglu" if self.use_swiglu else "plain")
+
+    @property
     def feed_forward_size(self) -> int:
         """Inner width of the feed-forward part, in features."""
         if self.intermediate_size is not None:
             return self.intermediate_size
-        if not self.use_swiglu:
+        if self.feed_forward_name != "swiglu":
             return 4 * self.hidden_size
         return -(-8 * self.hidden_size // (3 * 64)) * 64
 
@@ -243,9 +265,10 @@ class OptimizationConfig(Config):
         description="Length of the run, in seconds: the speed is measured on the first start, the number of steps is "
         "fixed from it and kept when the run is resumed.",
     )
-    optimizer: Literal["adamw", "muon"] = Field(
+    optimizer: str = Field(
         "adamw",
-        description="adamw for all parameters; or muon for the matrices of the blocks and adamw for the rest.",
+        description="adamw for all parameters; muon for the matrices of the blocks and adamw for the rest; or one of "
+        "your own.",
     )
     learning_rate: float = Field(
         1e-3, gt=0.0, le=10.0, description="Peak learning rate of what AdamW moves (dimensionless)."
@@ -256,8 +279,10 @@ class OptimizationConfig(Config):
     min_learning_rate: float = Field(
         0.0, ge=0.0, le=10.0, description="Learning rate at the end of the decay (dimensionless)."
     )
-    schedule: Literal["cosine", "linear", "constant", "warmup_stable_decay"] = Field(
-        "cosine", description="Course of the learning rate after the warm-up."
+    schedule: str = Field(
+        "cosine",
+        description="Course of the learning rate after the warm-up: cosine, linear, constant, warmup_stable_decay or "
+        "one of your own.",
     )
     warmup_steps: int | None = Field(
         None, ge=0, le=1_000_000_000, description="Length of the warm-up, in steps; null = by warmup_ratio."

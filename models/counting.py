@@ -57,6 +57,9 @@ def vocabulary_of(config: ModelConfig) -> int:
 def count_parameters(config: ModelConfig) -> ParameterCount:
     """The parameters of the model that `config` describes, part by part.
 
+    A norm of somebody's own is counted like RMSNorm, a feed-forward part like the plain one: what follows from the
+    number (length, memory, utilization) is an estimate then.
+
     >>> f"{count_parameters(ModelConfig(vocab_size=8192)).total:,}"
     '6,918,144'
 
@@ -66,7 +69,7 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     size, inner_size, bias = config.hidden_size, config.feed_forward_size, int(config.use_bias)
     query_size = config.num_attention_heads * config.features_per_head
     key_size = config.kv_heads * config.features_per_head
-    norm = size if config.use_rms_norm else 2 * size
+    norm = 2 * size if config.norm_name == "layer_norm" else size
     embedding = vocabulary_of(config) * size
 
     def linear(inputs: int, outputs: int) -> int:
@@ -75,7 +78,7 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     attention = linear(size, query_size) + 2 * linear(size, key_size) + linear(query_size, size)
     if config.use_qk_norm:
         attention += 2 * config.features_per_head
-    num_inputs = 2 if config.use_swiglu else 1
+    num_inputs = 2 if config.feed_forward_name == "swiglu" else 1
     return ParameterCount(
         embedding=embedding,
         position_embedding=0 if config.use_rope_embeddings else config.max_position_embeddings * size,

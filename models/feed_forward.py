@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.setting_names import named
 from core.training_config import ModelConfig
 
 
@@ -50,7 +51,12 @@ class PlainFeedForward(nn.Module):
         size, inner_size, bias = config.hidden_size, config.feed_forward_size, config.use_bias
         self.up = nn.Linear(size, inner_size, bias=bias)
         self.down = nn.Linear(inner_size, size, bias=bias)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = named(
+            config.activation,
+            ACTIVATIONS,
+            setting="model.activation",
+            place="models.feed_forward.ACTIVATIONS",
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., D) to (..., D)."""
@@ -58,12 +64,21 @@ class PlainFeedForward(nn.Module):
         return y
 
 
-FEED_FORWARDS: dict[str, type[SwiGLU] | type[PlainFeedForward]] = {
-    "swiglu": SwiGLU,
-    "plain": PlainFeedForward,
-}
+FEED_FORWARDS: dict[str, Callable[[ModelConfig], nn.Module]] = {"swiglu": SwiGLU, "plain": PlainFeedForward}
+"""Name -> what makes the part from the configuration. Its parameters get their first values from
+`models.initialization`, which takes a matrix called `down` for the one that writes to the residual stream."""
 
 
-def build_feed_forward(config: ModelConfig) -> SwiGLU | PlainFeedForward:
-    """The feed-forward part that `config` chooses."""
-    return FEED_FORWARDS["swiglu" if config.use_swiglu else "plain"](config)
+def build_feed_forward(config: ModelConfig) -> nn.Module:
+    """The feed-forward part that `config` chooses.
+
+    Raises:
+        ConfigError: it, or its activation, is not known.
+    """
+    make = named(
+        config.feed_forward_name,
+        FEED_FORWARDS,
+        setting="model.feed_forward",
+        place="models.feed_forward.FEED_FORWARDS",
+    )
+    return make(config)

@@ -21,6 +21,7 @@ from models.hf_settings import (
     generation_config,
     hf_config,
     model_config_from_hf,
+    warn_of_foreign_parts,
 )
 from models.safetensors_file import FLOAT_DTYPES, read_shapes, read_tensors, write_safetensors
 from models.transformer_lm import TransformerLM
@@ -145,6 +146,7 @@ def save_tensors(
         DiskError: the disk is full, read-only or failing.
     """
     directory = Path(directory)
+    warn_of_foreign_parts(config)
     settings = hf_config(config, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id, dtype=dtype)
     ends = generation_config(bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
     write_json(directory / CONFIG_FILE, settings, disk=disk)

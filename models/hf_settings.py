@@ -3,7 +3,9 @@
 Knows the names and defaults that other tools have for settings. Knows nothing of tensors.
 """
 
+import functools
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,8 @@ from core.errors import ConfigError
 from core.training_config import ModelConfig
 from models.counting import vocabulary_of
 
+logger = logging.getLogger(__name__)
+
 CONFIG_FILE = "config.json"
 GENERATION_CONFIG_FILE = "generation_config.json"
 
@@ -20,9 +24,39 @@ ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "gpt2
 ACTIVATION_NAMES = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "relu_squared": "relu2"}
 """Our names of activations and transformers' (`transformers/activations.py`, ACT2CLS)."""
 
+OWN_MODEL_TYPE = "bloomery"
+"""`model_type` of a model with parts that no other tool has: they refuse it, and compute nothing else instead."""
+
 _ACTIVATIONS_READ = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | {
     "gelu_pytorch_tanh": "gelu_tanh"
 }
+
+
+def foreign_parts(config: ModelConfig) -> list[str]:
+    """The settings that choose a part which the architecture does not have: with one, no other tool loads the model."""
+    is_gpt2 = config.architecture == "gpt2"
+    norm, feed_forward = ("layer_norm", "plain") if is_gpt2 else ("rms_norm", "swiglu")
+    found = []
+    if config.norm_name != norm:
+        found.append(f"model.norm={config.norm_name}")
+    if config.feed_forward_name != feed_forward:
+        found.append(f"model.feed_forward={config.feed_forward_name}")
+    if config.feed_forward_name != "swiglu" and config.activation not in ACTIVATION_NAMES:
+        found.append(f"model.activation={config.activation}")
+    return found
+
+
+@functools.cache
+def warn_of_foreign_parts(config: ModelConfig) -> None:
+    """Say, once in a process, that this project alone loads such a model, if that is so."""
+    if parts := foreign_parts(config):
+        logger.warning(
+            "%s: no part of %s, so transformers, vLLM and llama.cpp refuse what is saved (model_type %r); this project "
+            "loads it where the part is known",
+            ", ".join(parts),
+            ARCHITECTURES[config.architecture],
+            OWN_MODEL_TYPE,
+        )
 
 
 def hf_config(
@@ -37,6 +71,7 @@ def hf_config(
 
     What changed its name between versions stands under both: `dtype` (transformers 5) and `torch_dtype` (4),
     `rope_parameters` (5) and `rope_theta` (4, vLLM, llama.cpp), GPT-2's `n_ctx` (llama.cpp) and `n_positions`.
+    A model with `foreign_parts` is described in our own words, under a `model_type` that other tools do not know.
 
     Args:
         eos_id: The token that ends a text. Of several, `config.json` gets the first, because some readers take
@@ -59,6 +94,12 @@ def hf_config(
         "dtype": _dtype_name(dtype),
         "torch_dtype": _dtype_name(dtype),
     }
+    if foreign_parts(config):
+        return common | {
+            "architectures": [OWN_MODEL_TYPE],
+            "model_type": OWN_MODEL_TYPE,
+            OWN_MODEL_TYPE: config.to_dict(),
+        }
     if config.architecture == "gpt2":
         return common | {
             "n_embd": config.hidden_size,
@@ -121,6 +162,8 @@ def model_config_from_hf(values: Mapping[str, Any], *, origin: str = CONFIG_FILE
             that we do not have; each such setting is named.
     """
     architecture = str(values.get("model_type"))
+    if architecture == OWN_MODEL_TYPE and isinstance(own := values.get(OWN_MODEL_TYPE), Mapping):
+        return ModelConfig.from_dict(own, origin=f"{origin}: {OWN_MODEL_TYPE}")
     if architecture not in ARCHITECTURES:
         raise ConfigError(
             f"{origin}: model_type is {architecture!r}; the shapes that can be loaded are {', '.join(ARCHITECTURES)}"

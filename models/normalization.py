@@ -1,9 +1,12 @@
 """Normalization of features to unit size, always in float32. Knows nothing of where in the model it is used."""
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.setting_names import named
 from core.training_config import ModelConfig
 
 
@@ -35,10 +38,21 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x.float(), weight.shape, weight, bias, self.epsilon).to(x.dtype)
 
 
-NORMS: dict[str, type[RMSNorm] | type[LayerNorm]] = {"rms_norm": RMSNorm, "layer_norm": LayerNorm}
+class MakesNorm(Protocol):
+    """What the list of norms holds."""
+
+    def __call__(self, size: int, *, epsilon: float) -> nn.Module:
+        """The norm of so many features."""
 
 
-def build_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
-    """The norm of the residual stream that `config` chooses."""
-    norm = NORMS["rms_norm" if config.use_rms_norm else "layer_norm"]
-    return norm(config.hidden_size, epsilon=config.norm_epsilon)
+NORMS: dict[str, MakesNorm] = {"rms_norm": RMSNorm, "layer_norm": LayerNorm}
+
+
+def build_norm(config: ModelConfig) -> nn.Module:
+    """The norm of the residual stream that `config` chooses.
+
+    Raises:
+        ConfigError: it is not known.
+    """
+    make = named(config.norm_name, NORMS, setting="model.norm", place="models.normalization.NORMS")
+    return make(config.hidden_size, epsilon=config.norm_epsilon)

@@ -18,6 +18,7 @@ from data_processing.sources.raw_files import existing_directory
 from data_processing.sources.remote_files import is_url
 from data_processing.sources.sql_source import holds_password
 from models.counting import count_parameters
+from pipeline.part_names import check_part_names
 from pipeline.sources import Sources, listed_files
 from pipeline.stages import DEFAULT_INSTRUCTION_FILE, line
 from tokenization.tokenizer import Tokenizer
@@ -104,6 +105,7 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
             "data.sql.url holds a password, and settings are written into the run's files; write ${NAME} in its place "
             "and put the password into the environment variable NAME"
         )
+    check_part_names(config)
     check_named_files(config)
     language_step(config.data.languages)  # says now that a language is unknown
     check_places(config)

@@ -28,6 +28,7 @@ from core.files import (
 )
 from core.manifest import MANIFEST_NAME, describe_files, read_manifest, verify_files, write_manifest
 from models.hf_layout import save_model
+from models.hf_settings import foreign_parts
 from models.safetensors_file import write_safetensors
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
@@ -223,8 +224,10 @@ def delete_old_checkpoints(directory: Path, keep: int | None, *, disk: Disk = LO
 
 
 def _model_card(model: TransformerLM, facts: Mapping[str, Any]) -> str:
+    parts = foreign_parts(model.config)
     rows: Sequence[tuple[str, Any]] = [
         ("architecture", model.config.architecture),
+        *([("parts that other tools do not have", ", ".join(parts))] if parts else []),
         ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
         ("context", f"{model.config.max_position_embeddings} tokens"),
         *facts.items(),

@@ -13,8 +13,9 @@ from core.training_config import InstructionConfig
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
+from training.losses import next_token_loss
 from training.session import TrainingResult, train_model
-from training.trainer import Hook
+from training.trainer import Hook, LossFunction
 
 DEFAULT_EPOCHS = 3.0
 """Passes over the records when the configuration names no length; InstructGPT and Alpaca used 3 or less."""
@@ -31,6 +32,7 @@ class InstructionFinetuningTrainer:
         device_manager: Where to train; None = chosen.
         tokenizer: Saved with each checkpoint; None = the one that the training data was encoded with.
         hooks: Callables `(trainer, report)` that are called after every step.
+        loss_function: What is learned instead of the next token; see `training.trainer.LossFunction`.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class InstructionFinetuningTrainer:
         *,
         tokenizer: Tokenizer | None = None,
         hooks: tuple[Hook, ...] = (),
+        loss_function: LossFunction = next_token_loss,
     ) -> None:
         self.model = model
         no_length = (
@@ -50,6 +53,7 @@ class InstructionFinetuningTrainer:
         self.device_manager = device_manager or DeviceManager()
         self.tokenizer = tokenizer
         self.hooks = hooks
+        self.loss_function = loss_function
 
     def train(
         self,
@@ -69,4 +73,5 @@ class InstructionFinetuningTrainer:
             resume_from_checkpoint=resume_from_checkpoint,
             description="instruction tuning",
             hooks=self.hooks,
+            loss_function=self.loss_function,
         )

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.errors import CorruptArtifactError, MismatchError
+from core.errors import ConfigError, CorruptArtifactError, MismatchError
+from core.setting_names import named
 from core.training_config import OptimizationConfig
 from training.muon import Muon
 from training.parallel import spread_like
@@ -51,6 +52,8 @@ OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizationConfig, torch.dtype], Opt
     "adamw": _adamw,
     "muon": _muon,
 }
+"""Name -> what makes the optimizers from (model, settings, type of the products); each group of parameters has its peak
+learning rate as `lr`."""
 
 
 def create_optimizers(
@@ -60,19 +63,24 @@ def create_optimizers(
 
     Args:
         compute_dtype: Of the products that an optimizer makes itself.
+
+    Raises:
+        ConfigError: there is no such optimizer.
     """
-    optimizers = OPTIMIZERS[config.optimizer](model, config, compute_dtype)
+    make = named(config.optimizer, OPTIMIZERS, setting="optimizer", place="training.optimizer.OPTIMIZERS")
+    optimizers = make(model, config, compute_dtype)
     for group in _groups(optimizers):
         group["peak_lr"] = group["lr"]
     return optimizers
 
 
 def set_course(optimizers: Optimizers, *, learning_rate_share: float, step: int) -> None:
-    """Use this share of each group's peak learning rate, and the momentum of the step, for the next update."""
-    for group in _groups(optimizers):
-        group["lr"] = group["peak_lr"] * learning_rate_share
-        if "momentum" in group:
-            group["momentum"] = muon_momentum(step)
+    """Use this share of each group's peak learning rate, and Muon's momentum of the step, for the next update."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * learning_rate_share
+            if isinstance(optimizer, Muon):
+                group["momentum"] = muon_momentum(step)
 
 
 def take_step(optimizers: Optimizers, *, skip: torch.Tensor) -> None:
@@ -96,14 +104,28 @@ def take_step(optimizers: Optimizers, *, skip: torch.Tensor) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, torch.Tensor]:
-    """The optimizers' state as named tensors, `<state>/<parameter>`, for a file without pickle."""
-    return {
+    """The optimizers' state as named tensors, `<state>/<parameter>`, for a file without pickle.
+
+    Raises:
+        ConfigError: an optimizer of somebody's own keeps what cannot be put back.
+    """
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    tensors = {
         f"{key}/{names[index]}": value
         for optimizer in optimizers
         for names in [_names_by_index(model, optimizer)]
         for index, state in optimizer.state_dict()["state"].items()
         for key, value in state.items()
     }
+    for key, value in tensors.items():
+        shape = shapes[key.partition("/")[2]]
+        if not isinstance(value, torch.Tensor) or (value.ndim and value.shape != shape):
+            found = list(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            raise ConfigError(
+                f"optimizer: the state {key!r} is {found}; a checkpoint can hold tensors of the parameter's shape, "
+                f"{list(shape)}, and such of a single number"
+            )
+    return tensors
 
 
 def load_optimizer_tensors(

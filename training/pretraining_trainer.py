@@ -11,8 +11,9 @@ from core.training_config import ModelConfig, TrainingConfig
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
+from training.losses import next_token_loss
 from training.session import TrainingResult, train_model
-from training.trainer import Hook
+from training.trainer import Hook, LossFunction
 
 DEFAULT_OUTPUT_DIR = Path("models/checkpoints")
 
@@ -28,6 +29,7 @@ class PretrainingTrainer:
         device_manager: Where to train; None = chosen.
         tokenizer: Saved with each checkpoint; None = the one that the training data was encoded with.
         hooks: Callables `(trainer, report)` that are called after every step.
+        loss_function: What is learned instead of the next token; see `training.trainer.LossFunction`.
 
     Raises:
         MismatchError: `model_config` is not the shape of `model`.
@@ -42,6 +44,7 @@ class PretrainingTrainer:
         *,
         tokenizer: Tokenizer | None = None,
         hooks: tuple[Hook, ...] = (),
+        loss_function: LossFunction = next_token_loss,
     ) -> None:
         if model.config != model_config:
             old, new = model.config.to_dict(), model_config.to_dict()
@@ -52,6 +55,7 @@ class PretrainingTrainer:
         self.device_manager = device_manager or DeviceManager(config.device)
         self.tokenizer = tokenizer
         self.hooks = hooks
+        self.loss_function = loss_function
 
     def train(
         self,
@@ -77,4 +81,5 @@ class PretrainingTrainer:
             resume_from_checkpoint=resume_from_checkpoint,
             description="pretraining",
             hooks=self.hooks,
+            loss_function=self.loss_function,
         )

@@ -23,7 +23,7 @@ from training.events import record_event
 from training.optimizer import load_optimizer_tensors
 from training.parallel import load_weights
 from training.run_length import LENGTH_SETTINGS
-from training.trainer import Trainer
+from training.trainer import LossFunction, Trainer
 from training.trainer_state import check_state, read_progress
 
 logger = logging.getLogger(__name__)
@@ -78,12 +78,18 @@ def numerics(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+def name_of(loss_function: LossFunction) -> str:
+    """What a checkpoint calls the loss that it was trained with: of an object that is called, its class."""
+    return getattr(loss_function, "__qualname__", type(loss_function).__qualname__)
+
+
 def read_state(
     checkpoint: Path,
     config: OptimizationConfig,
     model: TransformerLM,
     tokenizer: Tokenizer | None,
     rows: TokenRows | None,
+    loss_function: LossFunction,
 ) -> dict[str, Any]:
     if not checkpoint.is_dir():
         raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
@@ -101,6 +107,8 @@ def read_state(
         for key in shape_now
         if shape_then.get(key) != shape_now[key]
     ]
+    if state["loss_function"] != name_of(loss_function):
+        differences.append(f"loss_function: was {state['loss_function']}, now {name_of(loss_function)}")
     then = state["tokenizer_fingerprint"]
     if then is not None and tokenizer is not None and then != tokenizer.fingerprint:
         differences.append(f"the tokenizer: was {then[:12]}, now {tokenizer.fingerprint[:12]}")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Self
 
+from core.setting_names import named
 from core.training_config import OptimizationConfig
 
 
@@ -50,7 +51,12 @@ class Horizon:
 
     @classmethod
     def of(cls, config: OptimizationConfig, total_steps: int) -> Self:
-        """The horizon of a run that starts."""
+        """The horizon of a run that starts.
+
+        Raises:
+            ConfigError: there is no such schedule.
+        """
+        named(config.schedule, SCHEDULES, setting="schedule", place="training.schedules.SCHEDULES")
         wanted = config.warmup_steps
         if wanted is None:
             wanted = round(config.warmup_ratio * total_steps)

@@ -22,6 +22,7 @@ from core.files import explain_disk_errors
 from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
+from models.hf_settings import warn_of_foreign_parts
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource, RowBatches, divide_steps, rows_in_order, training_batches
@@ -43,9 +44,11 @@ from training.hooks import (
     evaluation_values,
     open_metrics,
 )
+from training.losses import next_token_loss
 from training.optimizer import optimizer_tensors
 from training.resuming import (
     is_other_data,
+    name_of,
     note_data_change,
     numerics,
     read_state,
@@ -60,7 +63,7 @@ from training.schedules import Horizon
 from training.status_line import ShowProgress
 from training.step_batch import StepBatch
 from training.time_budget import KeepTimeBudget
-from training.trainer import Evaluation, Hook, Trainer
+from training.trainer import Evaluation, Hook, LossFunction, Trainer
 from training.training_report import write_training_report
 from training.utilization import utilization_of
 from training.weight_watch import WatchWeights
@@ -110,6 +113,7 @@ def train_model(
     resume_from_checkpoint: str | Path | None = None,
     description: str = "training",
     hooks: tuple[Hook, ...] = (),
+    loss_function: LossFunction = next_token_loss,
 ) -> TrainingResult:
     """Train `model` to the end of its run and leave `step_N`, `best` and `final` in `output_dir`.
 
@@ -120,11 +124,13 @@ def train_model(
         val_loader: Re-iterable batches to evaluate on, or None.
         tokenizer: Saved with every checkpoint; None = taken from the loader's dataset if it knows one.
         resume_from_checkpoint: A `step_N` directory to go on from, exactly.
+        loss_function: What is learned and what evaluations measure; see `training.trainer.LossFunction`. Bits per byte
+            are measured for `next_token_loss` only: of another loss nobody knows what its nats say.
 
     Raises:
         Preempted: SIGTERM or SIGINT came; everything is saved.
         ConfigError: `output_dir` already holds checkpoints and none was named to go on from.
-        MismatchError: the checkpoint was made with other settings, another model or another tokenizer.
+        MismatchError: the checkpoint was made with other settings, another model, loss or tokenizer.
         PeerLostError: another process of the run ended or hangs.
     """
     started = time.monotonic()
@@ -144,10 +150,14 @@ def train_model(
             keep_freed_memory()
         if device_manager.device.type == "cuda":
             torch.cuda.set_device(device_manager.device)  # where NCCL puts what it needs itself
+        if world.is_main:
+            warn_of_foreign_parts(model.config)
         model.to(device_manager.device)
         data = _data_fingerprint(train_loader)
         rows = _rows_of(train_loader)
-        state = read_state(checkpoint, config, model, tokenizer, rows) if checkpoint is not None else None
+        state = None
+        if checkpoint is not None:
+            state = read_state(checkpoint, config, model, tokenizer, rows, loss_function)
         step_batch, source = divide_steps(
             config,
             source,
@@ -174,7 +184,8 @@ def train_model(
             compute_dtype=getattr(torch, length.compute_dtype),
             output_dir=output_dir,
             compiled=length.compiled,
-            token_byte_lengths=_byte_lengths(tokenizer, model.config),
+            token_byte_lengths=_byte_lengths(tokenizer, model.config, loss_function),
+            loss_function=loss_function,
             world=world,
             step_batch=step_batch,
         )
@@ -416,6 +427,7 @@ def _state(trainer: Trainer, origin: _Origin) -> dict[str, Any]:
         "model": trainer.model.config.to_dict(),
         "tokenizer_fingerprint": origin.tokenizer.fingerprint if origin.tokenizer is not None else None,
         "data_fingerprint": origin.data_fingerprint,
+        "loss_function": name_of(trainer.loss_function),
         "numerics": numerics(trainer),
     }
 
@@ -450,7 +462,9 @@ def _tokenizer_of(loader: Any) -> Tokenizer | None:
     return None
 
 
-def _byte_lengths(tokenizer: Tokenizer | None, model_config: ModelConfig) -> torch.Tensor | None:
+def _byte_lengths(
+    tokenizer: Tokenizer | None, model_config: ModelConfig, loss_function: LossFunction
+) -> torch.Tensor | None:
     if tokenizer is None:
         return None
     assert model_config.vocab_size is not None
@@ -458,6 +472,9 @@ def _byte_lengths(tokenizer: Tokenizer | None, model_config: ModelConfig) -> tor
         raise MismatchError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {model_config.vocab_size} embeddings"
         )
+    if loss_function is not next_token_loss:
+        logger.info("bits per byte are not measured: the loss is %s", name_of(loss_function))
+        return None
     if not tokenizer.lossless:
         logger.info(
             "bits per byte are not measured: the tokenizer is lossy (%s)", "; ".join(tokenizer.losses)

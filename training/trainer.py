@@ -79,6 +79,8 @@ class Progress:
 
 Hook = Callable[["Trainer", StepReport], None]
 LossFunction = Callable[..., torch.Tensor]
+"""`(model, batch, document_masking=…)` -> the sum of a batch's losses, a float32 scalar; the trainer divides it by the
+number of labels that are not -100, over all micro-batches and processes of a step."""
 
 
 class Trainer:
@@ -92,7 +94,7 @@ class Trainer:
         compute_dtype: Type of the products; weights stay float32.
         compiled: Whether blocks and loss go through torch.compile.
         token_byte_lengths: (V,) integer; with it evaluations give bits per byte.
-        loss_function: `(model, batch, document_masking=…) -> summed loss`.
+        loss_function: What is learned and what `evaluate` measures.
         output_dir: Where hooks write.
         world: The processes that train `model` together, each with a trainer of its own.
         step_batch: How a step is divided; None = as the settings say.
@@ -120,6 +122,7 @@ class Trainer:
         self.compute_dtype = compute_dtype
         self.output_dir = output_dir
         self.token_byte_lengths = token_byte_lengths
+        self.loss_function = loss_function
         self.world = world
         self.step_batch = step_batch or share_step(
             config, context=model.config.max_position_embeddings, num_processes=world.size

@@ -19,6 +19,7 @@ STATE_KEYS = (
     "model",
     "tokenizer_fingerprint",
     "data_fingerprint",
+    "loss_function",
     "numerics",
 )
 
