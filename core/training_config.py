@@ -349,7 +349,7 @@ class OptimizationConfig(Config):
         False, description="Recompute blocks in the backward pass: less memory, more time."
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "off",
+        "auto",
         description="torch.compile, which takes some seconds at the start and fewer for each step after: auto = where "
         "it works and the run is long enough to win by it. true means on, false means off.",
     )
@@ -476,6 +476,26 @@ class TrainingConfig(OptimizationConfig):
     """Pretraining. Without total_steps, epochs or time_budget_seconds its length is 20 tokens a parameter
     (Hoffmann et al. 2022), at most 4 passes over the data (Muennighoff et al. 2023)."""
 
+    optimizer: Literal["adamw", "muon"] = Field(
+        "muon",
+        description="muon for the matrices of the blocks and adamw for the rest; or adamw for all parameters.",
+    )
+    learning_rate: float = Field(
+        0.01,
+        gt=0.0,
+        le=10.0,
+        description="Peak learning rate of what AdamW moves (dimensionless): beside muon "
+        "0.02 x sqrt(256 / hidden_size) is good, with adamw for all parameters a sixth of that.",
+    )
+    schedule: Literal["cosine", "linear", "constant", "warmup_stable_decay"] = Field(
+        "warmup_stable_decay", description="Course of the learning rate after the warm-up."
+    )
+    decay_ratio: float = Field(
+        0.6,
+        gt=0.0,
+        le=1.0,
+        description="Length of the decay of warmup_stable_decay, as a share of all steps (0 to 1).",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",

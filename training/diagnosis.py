@@ -157,7 +157,7 @@ def memorises(log: TrainingLog) -> Finding | None:
 
 def rate_is_high(log: TrainingLog) -> Finding | None:
     """Updates are large beside the weights, or most gradients are cut."""
-    ratios = [r for part in ("attention", "feed_forward") if (r := _at_peak(log, part)) is not None]
+    ratios = _update_ratios_of_blocks(log)
     if ratios and max(ratios) > 0.05:
         return Finding(
             f"each step moves the weights of the blocks by {max(ratios):.1%}; 0.1 % to 1 % is usual",
@@ -174,7 +174,7 @@ def rate_is_high(log: TrainingLog) -> Finding | None:
 
 def rate_is_low(log: TrainingLog) -> Finding | None:
     """Updates are tiny beside the weights."""
-    ratios = [r for part in ("attention", "feed_forward") if (r := _at_peak(log, part)) is not None]
+    ratios = _update_ratios_of_blocks(log)
     if not ratios or max(ratios) > 1e-4:
         return None
     return Finding(
@@ -283,6 +283,13 @@ def _settled(log: TrainingLog, name: str) -> float | None:
     """The mean of the second half of a curve of at least three values."""
     values = log.values(name)
     return mean(values[len(values) // 2 :]) if len(values) >= 3 else None
+
+
+def _update_ratios_of_blocks(log: TrainingLog) -> list[float]:
+    # Muon's steps have a size of their own, and weights grow until it is some percent of theirs, whatever the rate.
+    if log.settings.get("optimizer") == "muon":
+        return []
+    return [r for part in ("attention", "feed_forward") if (r := _at_peak(log, part)) is not None]
 
 
 def _at_peak(log: TrainingLog, part: str) -> float | None:

@@ -14,23 +14,24 @@ from training.parallel import local
 from training.whole_matrices import of_whole_matrices
 
 POLAR_EXPRESS = (
-    (8.156554524902461, -22.48329292557795, 15.878769915207462),
-    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
-    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
-    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
-    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+    (7.606990990474454, -21.232347001235453, 15.260711524260403),
+    (3.174318437183906, -2.33351311825629, 0.4762221499404578),
+    (2.189706149456639, -1.5410967514007885, 0.39018160069706054),
 )
-"""(a, b, c) of each iteration X ← aX + b(XXᵀ)X + c(XXᵀ)²X: Amsel et al. 2025 (Polar Express), Algorithm 1, for singular
-values of 0.001 to 1, computed in bfloat16. The classical five of Newton and Schulz leave them between 0.7 and 1.2."""
+"""(a, b, c) of each iteration X ← aX + b(XXᵀ)X + c(XXᵀ)²X: Amsel et al. 2025 (Polar Express), Algorithm 1 with a safety
+factor of 1.01, for singular values of 0.02 to 1. Three suffice, because matrices are scaled by a bound that is nearly
+tight; scaled by their Frobenius norm, which can be sqrt(m) times too large, they need five (docs/experiments.md)."""
 
 NORM_MARGIN = 1.02
-"""Matrices are scaled below norm 1 by this, because rounding to bfloat16 may lift a singular value above it, where the
-iteration diverges (ibid., section 3.4)."""
+"""The bound is raised by this, because rounding to bfloat16 may lift a singular value above it, where the iteration
+diverges (ibid., section 3.4)."""
 
 
 @torch.no_grad()
 def orthogonalize(matrices: Tensor, *, compute_dtype: torch.dtype) -> Tensor:
-    """UVᵀ of each UΣVᵀ, to within about 0.15 of each singular value of 1: what Muon steps along.
+    """UVᵀ of each UΣVᵀ, but for its singular values, which are not quite 1: what Muon steps along.
+
+    Those above a fiftieth of the largest come within 0.15 of 1; smaller ones rise fiftyfold.
 
     Args:
         matrices: (K, m, n), any float type.
@@ -40,11 +41,24 @@ def orthogonalize(matrices: Tensor, *, compute_dtype: torch.dtype) -> Tensor:
     x = matrices.mT if is_tall else matrices  # XXᵀ is then the smaller of the two products
     # The norm in float32: squares of small gradients vanish in fewer bits.
     norms = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
-    x = (x / (norms * NORM_MARGIN).clamp(min=1e-20)).to(compute_dtype)
-    for a, b, c in POLAR_EXPRESS:
+    x = (x / norms.clamp(min=1e-20)).to(compute_dtype, memory_format=torch.contiguous_format)
+    (a, b, c), *others = POLAR_EXPRESS
+    gram = x @ x.mT
+    square = gram @ gram
+    # (Σσ⁸)^(1/8) is the largest singular value or little more, and the iteration needs this product anyway.
+    bound = torch.linalg.vector_norm(square, dim=(-2, -1), keepdim=True, dtype=torch.float32) ** 0.25
+    scale = 1.0 / (NORM_MARGIN * bound).clamp(min=1e-4)  # matrices of zeros have no bound
+    polynomial = (gram * (b * scale**3)).add_(square * (c * scale**5)).to(compute_dtype)
+    # aI within the polynomial instead of aX beside it: one pass over the larger X less.
+    polynomial.diagonal(dim1=-2, dim2=-1).add_(a * scale[..., 0])
+    x = polynomial @ x
+    for a, b, c in others:
         gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if is_tall else x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+        x = polynomial @ x
+    directions: Tensor = x.mT if is_tall else x
+    return directions
 
 
 class Muon(torch.optim.Optimizer):

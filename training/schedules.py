@@ -99,3 +99,13 @@ FIRST_MOMENTUM, MOMENTUM = 0.85, 0.95
 def muon_momentum(step: int) -> float:
     """Muon's momentum in the update number `step` (0-based)."""
     return FIRST_MOMENTUM + min(1.0, step / MOMENTUM_WARMUP_STEPS) * (MOMENTUM - FIRST_MOMENTUM)
+
+
+def rate_beside_muon(hidden_size: int) -> float:
+    """The peak learning rate that AdamW's part (embedding, head, norms) takes beside Muon's, by the width.
+
+    0.02 at width 256 by measurement (docs/experiments.md; 0.01 is little worse), falling with the square root of the
+    width as in nanochat, since sums over more features move more (Yang et al. 2021, "Tensor Programs V"). Muon's own
+    rate is the same for every width, because its steps are scaled by the shape of the matrix (`training.muon.Muon`).
+    """
+    return 0.02 * math.sqrt(256 / hidden_size)

@@ -186,10 +186,11 @@ def test_a_log_that_has_hardly_begun_is_no_error(one, num_lines: int) -> None:
 
 
 def test_a_rate_that_is_far_too_high_is_seen_in_a_real_training(kit) -> None:
-    def seen(name: str, rate: float) -> str:
+    def seen(name: str, rate: float, optimizer: str = "adamw") -> str:
         trainer = kit.pretraining(
             total_steps=60,
             logging_steps=1,
+            optimizer=optimizer,
             learning_rate=rate,
             warmup_ratio=0.0,
             schedule="constant",
@@ -202,3 +203,5 @@ def test_a_rate_that_is_far_too_high_is_seen_in_a_real_training(kit) -> None:
 
     assert "moves the weights of the blocks by" in seen("high", 1.0)
     assert "moves the weights of the blocks by" not in seen("sound", 3e-3)
+    # Muon moves weights by percents, and rightly so.
+    assert "moves the weights of the blocks by" not in seen("muon", 3e-3, "muon")

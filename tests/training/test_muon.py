@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from training.muon import Muon, orthogonalize
+from training.muon import POLAR_EXPRESS, Muon, orthogonalize
 
 
 def random_matrices(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
@@ -25,6 +27,28 @@ def test_singular_values_come_near_one_and_singular_vectors_stay(
     assert diagonal.max() < 1.2
     off = inside - torch.diag_embed(diagonal)
     assert off.abs().max() < (0.05 if dtype == torch.bfloat16 else 1e-3)
+
+
+@pytest.mark.parametrize("rank", [1, 4, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_singular_value_leaves_the_interval_whatever_the_spectrum(rank: int, dtype: torch.dtype) -> None:
+    """Few large singular values and many equal ones are the two ends of what the bound must hold for."""
+    left = torch.linalg.qr(random_matrices(2, 64, rank, seed=1)).Q
+    right = torch.linalg.qr(random_matrices(2, 96, rank, seed=2)).Q
+    found = orthogonalize(left @ right.mT, compute_dtype=dtype).double()
+    values = torch.linalg.svdvals(found)[:, :rank]
+    assert values.min() > 0.8
+    assert values.max() < 1.2
+
+
+def test_the_polynomials_together_keep_the_promised_interval_near_one() -> None:
+    """In float64 and on numbers instead of matrices: what an exact orthogonalization would make 1."""
+    start = torch.logspace(math.log10(0.02), 0.0, 10_000, dtype=torch.float64)
+    values = start.clone()
+    for a, b, c in POLAR_EXPRESS:
+        values = a * values + b * values**3 + c * values**5
+    assert values.min() > 0.88
+    assert values.max() < 1.1
 
 
 def test_a_matrix_of_zeros_stays_and_touches_no_other() -> None:

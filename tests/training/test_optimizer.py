@@ -21,7 +21,7 @@ def step(model: torch.nn.Module, optimizers: Optimizers, seed: int) -> None:
 
 def test_matrices_decay_and_norms_do_not(kit) -> None:
     model = kit.model()
-    [optimizer] = create_optimizers(model, kit.config(weight_decay=0.1))
+    [optimizer] = create_optimizers(model, kit.config(optimizer="adamw", weight_decay=0.1))
     decayed, kept = optimizer.param_groups
     assert decayed["weight_decay"] == 0.1
     assert {p.ndim for p in decayed["params"]} == {2}
@@ -31,7 +31,7 @@ def test_matrices_decay_and_norms_do_not(kit) -> None:
 
 
 def test_the_update_is_adamw_as_published(kit) -> None:
-    config = kit.config(weight_decay=0.1, beta1=0.8, beta2=0.9, epsilon=1e-6)
+    config = kit.config(optimizer="adamw", weight_decay=0.1, beta1=0.8, beta2=0.9, epsilon=1e-6)
     model = kit.model()
     name, parameter = next((n, p) for n, p in model.named_parameters() if p.ndim == 2)
     x = parameter.detach().double().clone()

@@ -1,14 +1,17 @@
 import itertools
+import json
 import math
 
 import pytest
 
+from core.config_files import CONFIG_ROOT, load_config
 from core.training_config import TrainingConfig
-from training.schedules import SCHEDULES, Horizon, learning_rate, muon_momentum
+from training.schedules import SCHEDULES, Horizon, learning_rate, muon_momentum, rate_beside_muon
 
 
 def rates(total: int = 100, **settings: object) -> list[float]:
-    config = TrainingConfig.from_dict({"learning_rate": 1.0, "warmup_steps": 10, **settings})
+    plain = {"learning_rate": 1.0, "warmup_steps": 10, "schedule": "cosine"}
+    config = TrainingConfig.from_dict({**plain, **settings})
     return [learning_rate(step, config, Horizon.of(config, total)) for step in range(total)]
 
 
@@ -80,3 +83,18 @@ def test_a_moved_end_neither_makes_the_rate_jump_nor_leaves_it_above_the_minimum
 
 def test_the_momentum_rises_over_300_steps() -> None:
     assert [muon_momentum(step) for step in (0, 150, 300, 10_000)] == pytest.approx([0.85, 0.9, 0.95, 0.95])
+
+
+def test_the_rate_beside_muon_halves_when_the_width_is_four_times_as_large() -> None:
+    assert rate_beside_muon(4096) == pytest.approx(0.5 * rate_beside_muon(1024))
+
+
+@pytest.mark.parametrize("preset", sorted(path.name for path in CONFIG_ROOT.iterdir() if path.is_dir()))
+def test_every_preset_with_muon_has_the_rate_that_the_rule_gives_its_width(preset: str) -> None:
+    config = load_config(CONFIG_ROOT / preset)
+    own = json.loads((CONFIG_ROOT / preset / "training_config.json").read_text(encoding="utf-8"))
+    if config.training.optimizer == "muon":
+        assert own["learning_rate"] == pytest.approx(rate_beside_muon(config.model.hidden_size), rel=0.05)
+        assert config.training.schedule == "warmup_stable_decay"
+    else:
+        assert config.training.learning_rate <= 1e-3

@@ -130,7 +130,7 @@ def test_a_directory_with_checkpoints_is_not_trained_over(kit) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": 0.5}, r"learning_rate: was 0\.001, now 0\.5"),
+        ({"learning_rate": 0.5}, r"learning_rate: was 0\.01, now 0\.5"),
         ({"seed": 3, "batch_size": 2}, r"batch_size: was 4, now 2; seed: was 1337, now 3"),
     ],
 )
