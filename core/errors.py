@@ -86,6 +86,13 @@ class DiskError(BloomeryError):
     exit_code = 74
 
 
+class NotWritableError(DiskError):
+    """A place where results are to go cannot be written to, whatever room there is."""
+
+    code = "E036"
+    exit_code = 73
+
+
 class WorkerDiedError(BloomeryError):
     """A worker process ended by itself, most often for want of memory."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from core.errors import DiskError, LockedError
+from core.errors import DiskError, LockedError, NotWritableError
 
 HASH_BLOCK_BYTES = 1 << 20
 TEMPORARY_MARK = ".tmp-"
@@ -65,7 +65,8 @@ def atomic_writer(path: str | Path, mode: str = "wb", *, disk: Disk = LOCAL_DISK
         mode: "wb" for bytes or "w" for UTF-8 text with "\\n" line ends.
 
     Raises:
-        DiskError: the disk is full, read-only or failing; nothing is left under `path` or beside it.
+        NotWritableError: it is read-only or not ours.
+        DiskError: the disk is full or failing; in both cases nothing is left under `path` or beside it.
     """
     path = Path(path)
     temporary = _temporary_name(path)
@@ -88,6 +89,40 @@ def atomic_write(path: str | Path, data: bytes | str, *, disk: Disk = LOCAL_DISK
     """Replace the content of `path`, entirely or not at all."""
     with atomic_writer(path, "wb" if isinstance(data, bytes) else "w", disk=disk) as file:
         file.write(data)
+
+
+def open_append(path: Path, *, readable: bool = False) -> IO[str]:
+    """A text file open for writing whole lines at its end, and for reading where asked; created where it is not there.
+
+    Raises:
+        OSError: among others, a link stands in its place: it could lead to any file of whoever runs this.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    return open(path, "a+" if readable else "a", encoding="utf-8", buffering=1, opener=opener)
+
+
+def check_writable(directory: Path, *, disk: Disk = LOCAL_DISK) -> None:
+    """Do once what durable writing takes (create, sync, rename, delete), in `directory` or where it would come to be.
+
+    Raises:
+        NotWritableError: it is read-only or not ours.
+        DiskError: the disk is full or failing.
+    """
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.is_dir())
+    first, second = (_temporary_name(existing / "probe") for _ in range(2))
+    with explain_disk_errors(directory):
+        try:
+            with disk.open_new(first, "wb") as file:
+                file.write(b"room for a block")
+                disk.sync_file(file)
+            disk.rename(first, second)
+            disk.sync_directory(existing)
+        finally:
+            first.unlink(missing_ok=True)
+            second.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any, *, disk: Disk = LOCAL_DISK) -> None:
@@ -168,7 +203,7 @@ def remove(path: Path, *, disk: Disk = LOCAL_DISK) -> None:
 def move_aside(path: Path, label: str) -> Path:
     """Rename `path` to the first free `<name>.<label>-<number>` beside it and return the new place."""
     number = 1
-    while (target := path.with_name(f"{path.name}.{label}-{number}")).exists():
+    while os.path.lexists(target := path.with_name(f"{path.name}.{label}-{number}")):
         number += 1
     path.rename(target)
     return target
@@ -209,11 +244,11 @@ def lock(path: Path, *, held: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process holds it; the message names that process.
-        DiskError: the file cannot be created.
+        NotWritableError: the file cannot be created, or a link stands in its place.
     """
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = open_append(path, readable=True)
     with file:
         try:
             _lock(file)
@@ -259,7 +294,8 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
         if error.errno not in _DISK_IS_FULL | _NOT_WRITABLE | _DISK_FAILS:
             raise
         named = Path(os.fsdecode(error.filename)) if error.filename else path
-        raise DiskError(_disk_message(named, error)) from error
+        kind = NotWritableError if error.errno in _NOT_WRITABLE else DiskError
+        raise kind(_disk_message(named, error)) from error
 
 
 @contextlib.contextmanager
@@ -280,7 +316,7 @@ def explain_temporary_errors(what: str) -> Iterator[None]:
 
 
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ELOOP}
 _DISK_FAILS = {errno.EIO, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
@@ -292,6 +328,8 @@ def _disk_message(path: Path, error: OSError) -> str:
             f"{path}: the disk is full ({free / 1e6:,.0f} MB free); make room and run the same command again, "
             "nothing that was finished is lost"
         )
+    if error.errno == errno.ELOOP:
+        return f"{path}: is a link, which is not followed here because it may lead anywhere; delete it"
     if error.errno in _NOT_WRITABLE:
         return f"{path}: not writable ({error.strerror}); choose a directory that you may write to"
     return f"{path}: {error.strerror or error}"

@@ -1,11 +1,12 @@
 """What a finished directory holds, with sizes and hashes, and whether it still does. Knows no stage and no tensor."""
 
+import errno
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import CorruptArtifactError
+from core.errors import CorruptArtifactError, MismatchError
 from core.files import LOCAL_DISK, Disk, sha256_file, sha256_json, write_json
 from core.progress import progress
 
@@ -42,19 +43,24 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
     """The manifest of `directory`, or None where there is none.
 
     Raises:
-        CorruptArtifactError: the manifest is no JSON object or was written by a newer version.
+        CorruptArtifactError: the manifest is no JSON object, or lacks what every manifest has.
+        MismatchError: it was written by a newer version, which is no damage: nothing older may take its place.
     """
     path = directory / MANIFEST_NAME
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptArtifactError(f"{path}: not a manifest ({error})") from None
-    if not isinstance(manifest, dict) or "format_version" not in manifest:
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise CorruptArtifactError(f"{path}: the disk cannot read it ({error.strerror})") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format_version"), int):
         raise CorruptArtifactError(f"{path}: not a manifest (no format_version)")
     if manifest["format_version"] > FORMAT_VERSION:
-        raise CorruptArtifactError(
+        raise MismatchError(
             f"{path}: written by a newer version (format {manifest['format_version']}, this one reads "
             f"{FORMAT_VERSION}); update the program"
         )
@@ -100,6 +106,11 @@ def _damage(path: Path, file: Mapping[str, Any], *, full: bool, seen: Callable[[
     size = path.stat().st_size
     if size != file["size"]:
         return f"{size} bytes long, the manifest says {file['size']}"
-    if (full or size <= FULL_CHECK_BYTES) and sha256_file(path, seen=seen) != file["sha256"]:
-        return "its content changed since it was written (sha256 differs)"
+    try:
+        if (full or size <= FULL_CHECK_BYTES) and sha256_file(path, seen=seen) != file["sha256"]:
+            return "its content changed since it was written (sha256 differs)"
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return f"the disk cannot read it ({error.strerror})"
     return None

@@ -5,14 +5,13 @@ Tensors are safetensors, everything else is JSON; nothing here reads or writes p
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from core.errors import CorruptArtifactError, DataError
 from core.files import (
@@ -29,7 +28,7 @@ from core.files import (
 from core.manifest import MANIFEST_NAME, describe_files, read_manifest, verify_files, write_manifest
 from models.hf_layout import save_model
 from models.hf_settings import foreign_parts
-from models.safetensors_file import write_safetensors
+from models.safetensors_file import read_tensors, write_safetensors
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 
@@ -73,7 +72,7 @@ def save_checkpoint(
     for name, tensor in [*model.named_parameters(), *(optimizer_state or {}).items()]:
         if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"{final}: not written, because {name} holds NaN or infinity")
-    place = final.with_name(f".{final.name}.new") if final.exists() else final
+    place = final.with_name(f".{final.name}.new") if os.path.lexists(final) else final
     remove(place, disk=disk)
     with new_directory(place, disk=disk) as out:
         if tokenizer is not None:
@@ -140,15 +139,23 @@ def verify_checkpoint(directory: Path) -> dict[str, Any]:
         raise CorruptArtifactError(
             f"{directory}: no {MANIFEST_NAME}; it is no checkpoint, or one that was not finished"
         )
+    if not _lists_files(manifest.get("files")):
+        raise CorruptArtifactError(f"{directory / MANIFEST_NAME}: does not list the files of a checkpoint")
     verify_files(directory, manifest["files"], full=True)
     return manifest
 
 
-def load_trainer_state(directory: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The trainer's state and the optimizer's tensors of a verified checkpoint.
+def _lists_files(files: Any) -> bool:
+    keys = {"path", "size", "sha256"}
+    return isinstance(files, list) and all(isinstance(file, dict) and keys <= file.keys() for file in files)
+
+
+def load_trainer_state(directory: Path) -> dict[str, Any]:
+    """The trainer's state of a verified checkpoint, without the optimizer's tensors.
 
     Raises:
         DataError: the checkpoint has none (`best` and `final` are models to use, not to go on from).
+        CorruptArtifactError: it is no JSON object.
     """
     if not (directory / STATE_FILE).is_file():
         raise DataError(
@@ -157,19 +164,38 @@ def load_trainer_state(directory: Path) -> tuple[dict[str, Any], dict[str, torch
         )
     try:
         state = json.loads((directory / STATE_FILE).read_text(encoding="utf-8"))
-        return state, load_file(directory / OPTIMIZER_FILE)
-    except (ValueError, SafetensorError, FileNotFoundError) as error:
-        raise CorruptArtifactError(f"{directory}/trainer: unreadable ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise CorruptArtifactError(f"{directory / STATE_FILE}: unreadable ({error})") from None
+    if not isinstance(state, dict):
+        raise CorruptArtifactError(f"{directory / STATE_FILE}: holds no JSON object")
+    return state
+
+
+def load_optimizer_state(directory: Path) -> dict[str, torch.Tensor]:
+    """The optimizer's tensors of a verified checkpoint, in memory of their own.
+
+    Raises:
+        CorruptArtifactError: the file is missing or no whole safetensors file.
+    """
+    if not (directory / OPTIMIZER_FILE).is_file():
+        raise CorruptArtifactError(f"{directory / OPTIMIZER_FILE}: missing; resume from another checkpoint")
+    return read_tensors(directory / OPTIMIZER_FILE)
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
     """The committed `step_N` checkpoints in a directory, oldest first."""
-    found = []
-    for path in directory.iterdir() if directory.is_dir() else ():
-        match = STEP_PATTERN.fullmatch(path.name)
-        if match and (path / MANIFEST_NAME).is_file():
-            found.append((int(match[1]), path))
-    return [path for _, path in sorted(found)]
+    return [path for path in _step_directories(directory) if (path / MANIFEST_NAME).is_file()]
+
+
+def _step_directories(directory: Path) -> list[Path]:
+    paths = directory.iterdir() if directory.is_dir() else ()
+    found = [path for path in paths if STEP_PATTERN.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: (step_of(path), path.name))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of updates in the name of a `step_N` directory."""
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
@@ -179,9 +205,11 @@ def latest_checkpoint(directory: Path) -> Path | None:
 
     Raises:
         CorruptArtifactError: there are checkpoints, but none is intact: starting over silently would lose work.
+        MismatchError: the newest was written by a newer version of the program.
     """
     damaged: list[tuple[Path, CorruptArtifactError]] = []
-    for path in reversed(list_checkpoints(directory)):
+    # Those without a manifest too: what we write has one from the moment that it has its name.
+    for path in reversed(_step_directories(directory)):
         try:
             verify_checkpoint(path)
         except CorruptArtifactError as error:
@@ -204,9 +232,14 @@ def latest_checkpoint(directory: Path) -> Path | None:
 def set_aside_later_checkpoints(directory: Path, step: int) -> None:
     """Move checkpoints of steps after `step`, `best` and `final` among them, out of the way of a run that goes on
     from there again."""
-    for path in [*list_checkpoints(directory), directory / "best", directory / "final"]:
-        manifest = read_manifest(path)
-        if manifest is not None and manifest["step"] > step:
+    steps = {path: step_of(path) for path in list_checkpoints(directory)}
+    for path in (directory / "best", directory / "final"):
+        try:
+            steps[path] = (read_manifest(path) or {}).get("step", 0)
+        except CorruptArtifactError as error:
+            logger.warning("%s; moved to %s", error, move_aside(path, "corrupt").name)
+    for path, number in steps.items():
+        if number > step:
             aside = move_aside(path, "superseded")
             logger.warning("%s: is of a later step than the run goes on from; moved to %s", path, aside.name)
 

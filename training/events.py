@@ -6,6 +6,8 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from core.files import open_append
+
 logger = logging.getLogger(__name__)
 
 EVENTS_NAME = "events.jsonl"
@@ -18,7 +20,7 @@ def record_event(output_dir: Path, *, step: int, kind: str, **detail: object) ->
     path = output_dir / EVENTS_NAME
     try:
         start = "" if _ends_whole(path) else "\n"
-        with path.open("a", encoding="utf-8") as file:
+        with open_append(path) as file:
             file.write(start + json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from core.errors import MissingDependencyError
-from core.files import atomic_write
+from core.files import atomic_write, explain_disk_errors, open_append
 from training.run_log import METRICS_FILE
 from training.step_report import StepReport
 from training.trainer import Evaluation, Trainer
@@ -41,20 +41,27 @@ class JsonlMetrics:
         kept = []
         # A run that starts over has no step behind it, and writes its step 0 again.
         if path.exists() and first_step > 0:
-            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-                # A kill can leave half a line at the end.
-                with contextlib.suppress(json.JSONDecodeError):
+            # A kill can leave half a line at the end, a power cut anything: lines are not synced.
+            for line in path.read_bytes().splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError):
                     if json.loads(line)["step"] <= first_step:
-                        kept.append(line)
-        atomic_write(path, "".join(kept))
+                        kept.append(line.rstrip() + b"\n")
+        atomic_write(path, b"".join(kept))
         self._path = path
-        self._file: IO[str] = path.open("a", encoding="utf-8", buffering=1)
+        with explain_disk_errors(path):
+            self._file: IO[str] = open_append(path)
         self._warned = False
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
-        """Append one line. A full disk does not end the training for it: that is said once, and lines are lost."""
+        """Append one line of the values that are finite, as JSON has them.
+
+        A full disk does not end the training for it: that is said once, and lines are lost.
+        """
+        there = {name: v for name, v in values.items() if isinstance(v, str) or math.isfinite(v)}
+        if not there:
+            return
         try:
-            self._file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+            self._file.write(json.dumps({"step": step, **there}, allow_nan=False) + "\n")
         except OSError as error:
             if not self._warned:
                 logger.warning("%s: not written any more (%s); training goes on", self._path, error.strerror)
@@ -111,7 +118,7 @@ class WandbMetrics:
         # A resumed run goes on under the identity that it began with.
         identity = directory / "wandb_id"
         if not identity.exists():
-            identity.write_text(secrets.token_hex(4), encoding="utf-8")
+            atomic_write(identity, secrets.token_hex(4))
         self._run = wandb.init(
             project=project,
             name=name,
@@ -132,6 +139,31 @@ class WandbMetrics:
         self._run.finish()
 
 
+class WhileThereIsRoom:
+    """A sink that a full or failing disk ends, once it was said so, and not the training."""
+
+    def __init__(self, sink: MetricSink, name: str) -> None:
+        self._sink: MetricSink | None = sink
+        self._name = name
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Pass the values on."""
+        self._attempt(lambda sink: sink.write(step, values))
+
+    def close(self) -> None:
+        """Bring everything out."""
+        self._attempt(lambda sink: sink.close())
+
+    def _attempt(self, act: Callable[[MetricSink], None]) -> None:
+        if self._sink is None:
+            return
+        try:
+            act(self._sink)
+        except OSError as error:
+            self._sink = None
+            logger.warning("%s: not written any more (%s); training goes on", self._name, error)
+
+
 def open_metrics(trainer: Trainer, name: str) -> list[MetricSink]:
     """The sinks that the configuration asks for; `metrics.jsonl` always.
 
@@ -141,13 +173,13 @@ def open_metrics(trainer: Trainer, name: str) -> list[MetricSink]:
     config, directory, step = trainer.config, trainer.output_dir, trainer.progress.step
     sinks: list[MetricSink] = [JsonlMetrics(directory / METRICS_FILE, first_step=step)]
     if config.tensorboard:
-        sinks.append(TensorBoardMetrics(directory / "tensorboard", first_step=step))
+        place = directory / "tensorboard"
+        sinks.append(WhileThereIsRoom(TensorBoardMetrics(place, first_step=step), str(place)))
     if config.wandb != "disabled":
-        sinks.append(
-            WandbMetrics(
-                directory, mode=config.wandb, project=config.wandb_project, name=name, config=config.to_dict()
-            )
+        runs = WandbMetrics(
+            directory, mode=config.wandb, project=config.wandb_project, name=name, config=config.to_dict()
         )
+        sinks.append(WhileThereIsRoom(runs, "wandb"))
     return sinks
 
 
@@ -246,7 +278,13 @@ class EvaluateAndKeepBest:
         for sink in self._sinks:
             sink.write(report.step, state.last_validation)
         self._show(result)
-        if state.best_validation_loss is None or result.loss_nats < state.best_validation_loss:
+        if not math.isfinite(result.loss_nats):
+            logger.warning(
+                "step %d: the validation loss is %s, which no weights are kept for",
+                report.step,
+                result.loss_nats,
+            )
+        elif state.best_validation_loss is None or result.loss_nats < state.best_validation_loss:
             state.best_validation_loss = result.loss_nats
             state.evaluations_without_gain = 0
             self._save_best(trainer)
@@ -259,7 +297,9 @@ class EvaluateAndKeepBest:
 
 
 def evaluation_values(result: Evaluation) -> dict[str, float]:
-    """An evaluation as metrics."""
+    """An evaluation as metrics; empty where the loss is not finite, which JSON has no number for."""
+    if not math.isfinite(result.loss_nats):
+        return {}
     values = {"validation/loss": result.loss_nats}
     if math.isfinite(result.perplexity):
         values["validation/perplexity"] = result.perplexity

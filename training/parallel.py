@@ -83,10 +83,11 @@ class ParallelModel:
             return whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm))
 
     def agree_on(self, loss: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean of the processes' losses, and the norm, not finite in all of them if it is not in one: () float32.
+        """The mean of the processes' losses, and the norm, NaN in all of them if one has no finite loss and norm.
 
-        No host waits for it; so all processes skip an update, or none does.
+        Both are () float32. No host waits for it; so all processes skip an update, or none does.
         """
+        norm = torch.where(torch.isfinite(loss), norm, torch.nan)
         if self.world.size == 1:
             return loss, norm
         both = torch.stack([loss / self.world.size, (~torch.isfinite(norm)).float()])

@@ -18,7 +18,13 @@ from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
-from training.checkpoint import OPTIMIZER_FILE, latest_checkpoint, load_trainer_state, verify_checkpoint
+from training.checkpoint import (
+    OPTIMIZER_FILE,
+    latest_checkpoint,
+    load_optimizer_state,
+    load_trainer_state,
+    verify_checkpoint,
+)
 from training.events import record_event
 from training.optimizer import load_optimizer_tensors
 from training.parallel import load_weights
@@ -94,7 +100,7 @@ def read_state(
     if not checkpoint.is_dir():
         raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
     verify_checkpoint(checkpoint)
-    state, _ = load_trainer_state(checkpoint)
+    state = load_trainer_state(checkpoint)
     check_state(state, checkpoint)
     old, new = state["length"]["settings"], config.fingerprint_settings()
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
@@ -160,7 +166,7 @@ def note_data_change(trainer: Trainer, state: Mapping[str, Any], data_fingerprin
 
 def restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> None:
     load_weights(trainer.model, load_model(checkpoint).state_dict())
-    _, tensors = load_trainer_state(checkpoint)
+    tensors = load_optimizer_state(checkpoint)
     load_optimizer_tensors(trainer.model, trainer.optimizers, tensors)
     trainer.progress = read_progress(state["progress"])
     if not tensors and trainer.progress.step > trainer.progress.bad_steps:

@@ -10,7 +10,7 @@ from typing import Any
 from core.errors import CorruptArtifactError, DataError
 from core.files import write_json
 from training.batches import BatchSource, RowBatches
-from training.checkpoint import list_checkpoints, verify_checkpoint
+from training.checkpoint import list_checkpoints, step_of, verify_checkpoint
 from training.events import record_event
 from training.losses import Batch
 from training.stability import Stability, Trouble, Window, add_window, number_at
@@ -134,7 +134,7 @@ class WatchStability:
                 trainer.output_dir,
                 step=step,
                 kind="rollback",
-                to_step=int(checkpoint.name.removeprefix("step_")),
+                to_step=step_of(checkpoint),
                 reason=trouble.reason,
                 skipped_steps=windows,
             )
@@ -197,7 +197,7 @@ def _from_main(trainer: Trainer, find: Callable[[], Path | None]) -> Path | None
 def newest_intact(directory: Path, *, at_most: int) -> Path | None:
     """The newest `step_N` with N of `at_most` or less whose every file is what was written, or None."""
     for path in reversed(list_checkpoints(directory)):
-        if int(path.name.removeprefix("step_")) <= at_most:
+        if step_of(path) <= at_most:
             try:
                 verify_checkpoint(path)
             except CorruptArtifactError as error:

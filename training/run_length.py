@@ -84,8 +84,9 @@ def fix_length(
     path = output_dir / PLAN_FILE
     if path.exists():
         # A run that was killed before its first checkpoint keeps its length, or it would not be the same run.
-        stored = RunLength(**json.loads(path.read_text(encoding="utf-8")))
-        if stored.settings == settings:
+        stored = _stored_length(path)
+        # Where each process adds rows of its own, another number of processes makes another run of it.
+        if stored is not None and (stored.settings, stored.rows_per_step) == (settings, step_batch.rows):
             return stored
     dtype = device_manager.compute_dtype(config.mixed_precision)
     if config.time_budget_seconds is not None:
@@ -102,6 +103,15 @@ def fix_length(
     length = RunLength(total, str(dtype).removeprefix("torch."), because, settings, compiled, step_batch.rows)
     write_json(path, dataclasses.asdict(length))
     return length
+
+
+def _stored_length(path: Path) -> RunLength | None:
+    try:
+        return RunLength(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        # Without a checkpoint nothing was done yet that another length would contradict.
+        logger.warning("%s: unreadable (%s); the length of the run is decided anew", path, error)
+        return None
 
 
 def _steps_without_budget(

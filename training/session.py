@@ -262,7 +262,7 @@ def _agreed_length(
 
 def _go_back(trainer: Trainer, back: GoBack, length: RunLength) -> None:
     """Put the trainer where it was at a checkpoint, as if a new process went on from there."""
-    state, _ = load_trainer_state(back.checkpoint)
+    state = load_trainer_state(back.checkpoint)
     trainer.horizon = _horizon(trainer.config, length, state)
     trainer.should_stop = None  # of a step that is undone; a signal asks again after the next one
     restore(trainer, back.checkpoint, state)

@@ -21,6 +21,7 @@ from training.checkpoint import (
     delete_old_checkpoints,
     latest_checkpoint,
     list_checkpoints,
+    load_optimizer_state,
     load_trainer_state,
     save_checkpoint,
     step_directory,
@@ -90,7 +91,7 @@ class Promises:
         assert intact >= min(2, self.newest), f"{intact} are left of {self.newest}"
         for path in list_checkpoints(root):
             step = verify_checkpoint(path)["step"]
-            state, tensors = load_trainer_state(path)
+            state, tensors = load_trainer_state(path), load_optimizer_state(path)
             assert path.name == f"step_{state['step']}" == f"step_{step}"
             assert tensors["exp_avg/x"].tolist() == [step] * 3
         if self.best:

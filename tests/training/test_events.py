@@ -3,9 +3,11 @@
 import json
 import logging
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from training import events
 from training.events import record_event
 
 
@@ -28,10 +30,16 @@ def test_half_a_line_that_a_kill_left_costs_only_itself(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in whole] == [2, 3]
 
 
-def test_a_full_disk_is_said_and_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_is_said_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    (tmp_path / "events.jsonl").symlink_to("/dev/full")
+
+    def full(_path: Path) -> IO[str]:
+        return Path("/dev/full").open("a", encoding="utf-8")
+
+    monkeypatch.setattr(events, "open_append", full)
     with caplog.at_level(logging.WARNING):
         record_event(tmp_path, step=2, kind="data_changed")
     assert "the event data_changed is not written (No space left on device)" in caplog.text
