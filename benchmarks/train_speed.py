@@ -70,26 +70,14 @@ def bloomery(shape: str, *, compiled: bool, optimizer: str = "adamw") -> Step:
 def transformers_loop(shape: str, *, bf16: bool, compiled: bool) -> Step:
     """A Llama of transformers of the same size in a plain loop with torch's fused AdamW."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
+    from benchmarks.peer_models import llama_of_transformers
     from core.device_manager import DeviceManager
 
     _, settings, context = SHAPES[shape]
     device = DeviceManager().device
-    size = settings["hidden_size"]
     torch.manual_seed(0)
-    llama: Any = LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=size,
-            intermediate_size=-(-8 * size // (3 * 64)) * 64,
-            num_hidden_layers=settings["num_layers"],
-            num_attention_heads=settings["num_attention_heads"],
-            vocab_size=settings["vocab_size"],
-            max_position_embeddings=context,
-            tie_word_embeddings=True,
-            use_cache=False,
-        )
-    )
+    llama = llama_of_transformers({**settings, "max_position_embeddings": context})
     model = llama.to(device)
     if compiled:
         model.compile()
@@ -113,26 +101,12 @@ def transformers_loop(shape: str, *, bf16: bool, compiled: bool) -> Step:
 def litgpt_loop(shape: str, *, bf16: bool) -> Step:
     """litgpt's model of the same size in a plain loop (pip install litgpt)."""
     import torch
-    from litgpt import GPT, Config  # type: ignore[import-not-found, unused-ignore]
+
+    from benchmarks.peer_models import llama_of_litgpt
 
     _, settings, context = SHAPES[shape]
-    size = settings["hidden_size"]
     torch.manual_seed(0)
-    model = GPT(
-        Config(
-            block_size=context,
-            padded_vocab_size=settings["vocab_size"],
-            n_layer=settings["num_layers"],
-            n_head=settings["num_attention_heads"],
-            n_embd=size,
-            intermediate_size=-(-8 * size // (3 * 64)) * 64,
-            norm_class_name="RMSNorm",
-            mlp_class_name="LLaMAMLP",
-            rotary_percentage=1.0,
-            parallel_residual=False,
-            bias=False,
-        )
-    )
+    model = llama_of_litgpt({**settings, "max_position_embeddings": context})
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95), fused=True
     )

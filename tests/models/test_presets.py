@@ -52,10 +52,16 @@ def test_a_step_of_a_preset_has_its_documented_number_of_tokens(name: str) -> No
     assert rows * config.model.max_position_embeddings == STEP_TOKENS.get(name, 524_288)
 
 
-def test_larger_presets_learn_more_slowly() -> None:
-    configs = [load_config(CONFIG_ROOT / name) for name in DOCUMENTED_PARAMETERS]
-    configs.sort(key=lambda config: count_parameters(config.model).total)
+def test_wider_presets_with_muon_learn_more_slowly_and_end_at_zero() -> None:
+    configs = [load_config(CONFIG_ROOT / name) for name in DOCUMENTED_PARAMETERS if name != "gpt2-124m"]
+    configs.sort(key=lambda config: config.model.hidden_size)
+    assert {config.training.optimizer for config in configs} == {"muon"}
     rates = [config.training.learning_rate for config in configs]
     assert rates == sorted(rates, reverse=True)
-    ends = [config.training.min_learning_rate for config in configs]
-    assert ends == pytest.approx([rate / 10 for rate in rates])
+    assert {config.training.min_learning_rate for config in configs} == {0.0}
+
+
+def test_gpt2_is_trained_as_it_was() -> None:
+    training = load_config(CONFIG_ROOT / "gpt2-124m").training
+    assert (training.optimizer, training.schedule) == ("adamw", "cosine")
+    assert training.min_learning_rate == pytest.approx(training.learning_rate / 10)
