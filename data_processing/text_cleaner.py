@@ -28,7 +28,7 @@ _OTHER_LINE_ENDS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _MANY_BLANK_LINES = re.compile("\n{4,}")
 
 
-CLEANER_VERSION = 2
+CLEANER_VERSION = 3
 """To be raised when cleaning or the limits change: texts that were cleaned before are then cleaned anew."""
 
 
@@ -121,9 +121,12 @@ class TextCleaner:
         if code:
             return text if plain else _REMOVED_FROM_CODE.sub("", text)
         if not plain:
-            text = repair_mojibake(text)
             # Removal comes before normalisation: it can bring a letter and its accent together.
-            text = _REMOVED_FROM_PROSE.sub("", _OTHER_LINE_ENDS.sub("\n", text))
+            repaired = repair_mojibake(text)
+            text = _without_removed(repaired)
+            # It can bring together, too, what was decoded wrongly.
+            while text != repaired and (repaired := repair_mojibake(text)) != text:
+                text = _without_removed(repaired)
         # A tab alone is looked for in a twentieth of the time.
         tabs_end_lines = "\t" in text and "\t\n" in text
         if not plain or " \n" in text or tabs_end_lines or text.endswith((" ", "\t")):
@@ -149,6 +152,10 @@ class TextCleaner:
         """What in a cleaned text gave `reason`, with the numbers; empty for a reason that is not in `FILTERS`."""
         rule = FILTERS.get(reason)
         return (rule(text, self.limits) or "") if rule else ""
+
+
+def _without_removed(text: str) -> str:
+    return _REMOVED_FROM_PROSE.sub("", _OTHER_LINE_ENDS.sub("\n", text))
 
 
 def _is_plain(text: str) -> bool:

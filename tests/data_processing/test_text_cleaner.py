@@ -7,7 +7,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.errors import ConfigError
@@ -22,9 +22,13 @@ NASTY = st.text(
         ),
     )
 )
+MOJIBAKE = st.text("áâÃÂƒ¡€™‘˜\x80\x91\x98\x9d\xad\x1b\u200b")
 
 
-@given(NASTY, st.booleans())
+# What is removed here stood within a sequence that was decoded wrongly, and within one in it.
+@example(text="\xe1\x1b\x91\x98", code=False)
+@example(text="Ã\xadƒ\u200bÂ¡", code=False)
+@given(NASTY | MOJIBAKE, st.booleans())
 def test_cleaning_twice_changes_nothing_more_and_gives_valid_utf8(text: str, code: bool):
     once = CLEANER.clean(text, code=code)
     assert CLEANER.clean(once, code=code) == once

@@ -55,7 +55,7 @@ def run(
     arguments: list[str], preexec_fn: Callable[[], None] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        arguments, capture_output=True, text=True, timeout=120, env=environment(), preexec_fn=preexec_fn
+        arguments, capture_output=True, text=True, timeout=600, env=environment(), preexec_fn=preexec_fn
     )
 
 
