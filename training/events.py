@@ -6,9 +6,9 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+from training.run_log import EVENTS_NAME
 
-EVENTS_NAME = "events.jsonl"
+logger = logging.getLogger(__name__)
 
 
 def record_event(output_dir: Path, *, step: int, kind: str, **detail: object) -> None:
