@@ -55,8 +55,8 @@ PANELS: tuple[tuple[str, tuple[Drawn, ...]], ...] = (
 WIDTH_INCHES, ROW_INCHES = 11.0, 2.7
 DOTS_PER_INCH = 130
 
-FEW_POINTS = 30
-"""So many points of a curve are marked each; a single one would not be seen otherwise."""
+MARKED_POINTS = 30
+"""So many evaluations are marked each; of any curve, a single point would not be seen otherwise."""
 
 
 def can_plot() -> bool:
@@ -109,7 +109,8 @@ def picture(logs: Sequence[TrainingLog]) -> bytes:
                 _draw(axes, log, curves, several)
             axes.set_title(title, loc="left", fontsize=10)
             axes.grid(alpha=0.25, linewidth=0.6)
-            axes.set_xlim(0, 1.02 * max(1, *(log.step for log in logs)))
+            last_step = max(1, *(log.step for log in logs))
+            axes.set_xlim(-0.02 * last_step, 1.02 * last_step)  # a mark at step 0 is not cut in half
             if index >= len(panels) - 2:
                 axes.set_xlabel("step")
             if axes.get_legend_handles_labels()[1] and (len(logs) == 1 or index == 0):
@@ -130,19 +131,20 @@ def _draw(axes: "Axes", log: TrainingLog, curves: Sequence[Drawn], several: tupl
         if not points:
             continue
         label, colour = (drawn.label, drawn.colour) if several is None else several
+        is_marked = drawn.metric.startswith("validation/") and len(points) <= MARKED_POINTS
         axes.plot(
             [step for step, _ in points],
             [value for _, value in points],
             color=colour,
             alpha=0.5 if drawn.is_thin and several is not None else 1.0,
-            linewidth=0.9 if drawn.is_thin else 1.6,
-            marker="o" if (len(points) <= FEW_POINTS and not drawn.is_thin) or len(points) == 1 else None,
-            markersize=3,
+            linewidth=1.8 if is_marked else 0.9 if drawn.is_thin else 1.2,
+            marker="o" if is_marked or len(points) == 1 else None,
+            markersize=3.5,
             # Of several trainings one line of the legend each; a name with "_" before it has none.
             label="_" if not label or (drawn.is_thin and several is not None) else label,
         )
     for number, step in enumerate(log.rollbacks):
-        first = several is None and number == 0
+        first = several is None and number == 0 and curves is PANELS[0][1]
         axes.axvline(
             step,
             color=ORANGE if several is None else several[1],
