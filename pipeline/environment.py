@@ -34,6 +34,7 @@ LITTLE_MEMORY = 1.5e9
 EXTRAS = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
+    "plots": "matplotlib",
     "documents": "pypdf",
     "sql": "sqlalchemy",
     "cluster": "distributed",
@@ -132,7 +133,7 @@ def check_compiler(device_manager: DeviceManager, _place: Path) -> Check:
     """Whether torch.compile works."""
     problem = compile_problem(device_manager.device)
     if problem is None:
-        return Check("torch.compile", "works: long trainings are compiled")
+        return Check("torch.compile", "works: training.compile=auto uses it for long trainings")
     return Check(
         "torch.compile",
         f"does not work: {problem}",

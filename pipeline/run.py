@@ -137,6 +137,7 @@ def train_llm_from_scratch(
     *,
     selection: Selection = Selection(),
     announce: Callable[[Decision], None] | None = None,
+    more_stages: Sequence[Stage[PipelineConfig]] = (),
 ) -> TrainedLine:
     """Run the line, or what is left of it, and return what came out.
 
@@ -147,23 +148,25 @@ def train_llm_from_scratch(
         sources: `{"directory": …, "files": […], "texts": […]}`, any of them, instead of `data.raw_dir`.
         selection: Which stages; see `core.stage.Selection`.
         announce: Called with each stage's decision; None = log it.
+        more_stages: Of your own, after those of the line.
 
     Raises:
         Preempted: SIGTERM or SIGINT (Ctrl-C) came; everything is saved.
         BloomeryError: what a setting, the input or the disk does not allow, in one line.
     """
     given = check_sources(sources)
+    stages = (*line(given), *more_stages)
     with joined() as world:
         if not world.is_main:
-            return TrainedLine(*follow(world, line(given)))
+            return TrainedLine(*follow(world, stages))
         with Leader(world) as leader:
             settled, notes = settle(resolve_config(config), given)
             for note in notes:
                 logger.info(note)
             check(settled, given)
-            stages = leader.sharing(line(given))
-            with _locked(stages, settled, selection):
-                artifacts = _run(stages, settled, selection, announce or _log_decision)
+            shared = leader.sharing(stages)
+            with _locked(shared, settled, selection):
+                artifacts = _run(shared, settled, selection, announce or _log_decision)
             leader.finish(settled, artifacts)
     return TrainedLine(settled, artifacts)
 

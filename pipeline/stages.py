@@ -40,6 +40,8 @@ from tokenization.tokenizer_trainer import TokenizerTrainer
 from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
 from training.pretraining_trainer import PretrainingTrainer
 from training.resuming import agreed_checkpoint
+from training.run_log import read_training
+from training.run_plots import PLOTS_NAME, can_plot, write_plots
 from training.session import TrainingResult, row_loaders
 
 logger = logging.getLogger(__name__)
@@ -219,6 +221,8 @@ def _train(
     result: TrainingResult = trainer.train(
         train, held_out, resume_from_checkpoint=agreed_checkpoint(world(), out)
     )
+    if can_plot() and world().is_main:
+        write_plots([read_training(out)], out / PLOTS_NAME)
     return result.metrics()
 
 

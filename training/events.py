@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.files import open_append
+from training.run_log import EVENTS_NAME
 
 logger = logging.getLogger(__name__)
-
-EVENTS_NAME = "events.jsonl"
 
 
 def record_event(output_dir: Path, *, step: int, kind: str, **detail: object) -> None:

@@ -1,4 +1,4 @@
-"""What `scripts/monitor.py` shows: each training in two lines, then the curves of all of them. Reads no file."""
+"""What `scripts/monitor.py` shows: each training in a few lines, then the curves of all of them. Reads no file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def monitor_page(logs: Sequence[TrainingLog], *, width: int, height: int | None,
     lines = []
     for number, (name, log) in enumerate(zip(names, logs, strict=True)):
         mark = coloured(MARKS[number % len(MARKS)], number, colour) if len(logs) > 1 else " "
-        lines += [f"{mark} {f'{name}: {state(log)}'[: width - 2]}", f"  {numbers(log)}"[:width]]
+        lines += [f"{mark} {f'{name}: {state(log)}'[: width - 2]}", *_in_lines(numbers(log), width=width)]
     shown = [name for name in CURVES if any(log.curves.get(name) for log in logs)]
     if not shown:
         return "\n".join([*lines, "  no metrics yet"])
@@ -49,6 +49,7 @@ def monitor_page(logs: Sequence[TrainingLog], *, width: int, height: int | None,
             width=chart_width,
             height=chart_height,
             colour=colour,
+            span=(0, max(log.step for log in logs)),
         )
         for name in shown
     ]
@@ -114,6 +115,19 @@ def shortest_names(directories: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(directory) for directory in directories]
+
+
+def _in_lines(text: str, *, width: int) -> list[str]:
+    """`text` set in by two, with line ends behind commas only; what is longer than a line is cut."""
+    lines = [""]
+    for part in text.split(", "):
+        longer = f"{lines[-1]}, {part}" if lines[-1] else part
+        if lines[-1] and len(longer) > width - 3:
+            lines[-1] += ","
+            longer = part
+            lines.append("")
+        lines[-1] = longer
+    return [f"  {line}"[:width] for line in lines]
 
 
 def _seconds_left(log: TrainingLog) -> float | None:

@@ -17,6 +17,7 @@ from core.errors import DataError
 from core.files import lock_holder
 from core.manifest import MANIFEST_NAME
 
+EVENTS_NAME = "events.jsonl"
 METRICS_FILE = "metrics.jsonl"
 PLAN_FILE = "plan.json"
 SAMPLES_FILE = "samples.jsonl"
@@ -24,6 +25,9 @@ SETTINGS_FILE = "settings.json"
 
 STAGES = {"pretrain": "training", "finetune": "instruction"}
 """Directories of a run that hold a training, and the section of the settings that may place it elsewhere."""
+
+MOST_POINTS = 600
+"""Of one drawn curve: more than a plot has pixels only make a page heavy."""
 
 Curve = Sequence[tuple[int, float]]
 """(step, value), by rising step; every value is finite."""
@@ -44,7 +48,7 @@ class TrainingLog:
     machine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Device, version of torch and the like, as the newest checkpoint names them."""
     vocab_size: int | None = None
-    """Of the newest checkpoint."""
+    """Of the newest checkpoint; None where its loss is another than that of the next token."""
     is_finished: bool = False
     """It left the `final` model of its last step."""
     holder: str | None = None
@@ -54,6 +58,8 @@ class TrainingLog:
     """Of all processes of the training, without what a kill undid."""
     checkpoint_bytes: int = 0
     """Size of the newest checkpoint that training can go on from."""
+    rollbacks: Sequence[int] = ()
+    """Steps at which the run went back to a checkpoint."""
     free_bytes: int | None = None
     """Room on the disk."""
 
@@ -123,12 +129,15 @@ def read_training(directory: Path) -> TrainingLog:
         planned_steps=plan.get("total_steps"),
         stage=manifest.get("stage"),
         machine=state.get("numerics", {}),
-        vocab_size=shape.get("vocab_size"),
+        vocab_size=shape.get("vocab_size")
+        if state.get("loss_function", "next_token_loss") == "next_token_loss"
+        else None,
         is_finished=bool(final) and final.get("step", 0) >= last_step,
         holder=_holder(directory),
         seconds_since_line=max(0.0, time.time() - metrics.stat().st_mtime) if lines else None,
         elapsed_seconds=_elapsed_seconds(curves.get("train/process_seconds", ())),
         checkpoint_bytes=sum(file["size"] for file in manifest.get("files", ())),
+        rollbacks=[event["step"] for event in read_events(directory) if event["kind"] == "rollback"],
         free_bytes=shutil.disk_usage(directory).free if directory.is_dir() else None,
     )
 
@@ -140,10 +149,26 @@ def read_samples(directory: Path) -> list[dict[str, Any]]:
     ]
 
 
+def read_events(directory: Path) -> list[dict[str, Any]]:
+    """What happened besides steps: `step`, `kind` and `detail` each, in order."""
+    return [line for line in _read_lines(directory / EVENTS_NAME) if "kind" in line]
+
+
 def smoothed(values: Sequence[float], width: int) -> list[float]:
     """The means of `width` neighbours, from the first full window on; of all of them where there are fewer."""
     width = max(1, min(width, len(values)))
     return [sum(values[end - width : end]) / width for end in range(width, len(values) + 1)] if values else []
+
+
+def thinned(curve: Curve) -> Curve:
+    """At most about `MOST_POINTS` points of a curve: of each stretch the lowest and the highest, so that no spike is
+    lost."""
+    if len(curve) <= MOST_POINTS:
+        return curve
+    length = -(-2 * len(curve) // MOST_POINTS)
+    stretches = [curve[start : start + length] for start in range(0, len(curve), length)]
+    extremes = [{min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])} for stretch in stretches]
+    return [point for points in extremes for point in sorted(points)]
 
 
 def _is_training(directory: Path) -> bool:

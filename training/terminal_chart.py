@@ -25,20 +25,29 @@ class Cell(NamedTuple):
     is_end: bool = False
 
 
-def chart(title: str, curves: Sequence[Curve], *, width: int, height: int, colour: bool = False) -> list[str]:
+def chart(
+    title: str,
+    curves: Sequence[Curve],
+    *,
+    width: int,
+    height: int,
+    colour: bool = False,
+    span: tuple[int, int] | None = None,
+) -> list[str]:
     """Curves over one pair of axes, as lines of at most `width` characters; the title alone where all are empty.
 
     Args:
         width: Characters, labels included; at least 24.
         height: Lines of the drawing itself, title and steps come on top.
         colour: Whether escape sequences may be used.
+        span: First and last step of the axis; None = those of the curves.
     """
     points = [point for curve in curves for point in curve]
     if not points:
         return [title[:width]]
     columns = max(4, width - LABEL_WIDTH - 1)
     steps, values = [step for step, _ in points], [value for _, value in points]
-    first, last = min(steps), max(steps)
+    first, last = span or (min(steps), max(steps))
     low, high = _range(values)
 
     def dot(step: float, value: float) -> tuple[int, int]:
@@ -49,9 +58,12 @@ def chart(title: str, curves: Sequence[Curve], *, width: int, height: int, colou
     cells: dict[tuple[int, int], Cell] = {}
     for number, curve in enumerate(curves):
         _draw(cells, number, [dot(*point) for point in curve], mark_end=len(curves) > 1)
+    labels = {0: _label(high), height - 1: _label(low)}
+    if max(values) == min(values):  # the ends of the axis were never seen
+        labels = {dot(first, values[0])[1] // 4: _label(values[0])}
     lines = [title[:width]]
     for row in range(height):
-        label = {0: _label(high), height - 1: _label(low)}.get(row, "")
+        label = labels.get(row, "")
         drawn = "".join(_shown(cells.get((row, column)), colour) for column in range(columns))
         lines.append(f"{label:>{LABEL_WIDTH}}┤{drawn}".rstrip())
     left, right = f"{first:,}", f"{last:,}"

@@ -25,12 +25,9 @@ from data_processing.reports.report_style import STYLE
 from data_processing.reports.shown import Html, markup, number, one_line, size
 from training.diagnosis import diagnose
 from training.monitor_page import ago, shortest_names, state
-from training.run_log import Curve, TrainingLog, read_samples, read_training
+from training.run_log import Curve, TrainingLog, read_events, read_samples, read_training, thinned
 
 REPORT_NAME = "training_report.html"
-
-MOST_POINTS = 600
-"""Of one curve: more than a plot has pixels only make the page heavy."""
 
 MOST_SAMPLES = 40
 ROWS_IN_A_TABLE = 25
@@ -65,16 +62,21 @@ def write_training_report(directory: Path, place: Path | None = None) -> Path:
         DiskError: it cannot be written.
     """
     place = place or directory / REPORT_NAME
-    atomic_write(place, training_page(read_training(directory), read_samples(directory)))
+    page = training_page(read_training(directory), read_samples(directory), read_events(directory))
+    atomic_write(place, page)
     return place
 
 
-def training_page(log: TrainingLog, samples: Sequence[Mapping[str, Any]]) -> str:
+def training_page(
+    log: TrainingLog, samples: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """The page as HTML."""
     title = shortest_names([log.directory])[0]
     notes = [f"{f.seen[0].upper()}{f.seen[1:]} — {f.remedy}." for f in diagnose(log)]
     headline = f"{(log.stage or 'training').capitalize()}, {state(log).partition(',')[0]}."
-    body = "".join([_curves_section(log), _samples_section(samples), _settings_section(log)])
+    body = "".join(
+        [_curves_section(log), _events_section(events), _samples_section(samples), _settings_section(log)]
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -151,15 +153,21 @@ def _plot(
     return subsection(title, plot, legend(meanings) if meanings else Html(""))
 
 
-def thinned(curve: Curve) -> Curve:
-    """At most about `MOST_POINTS` points of a curve: of each stretch the lowest and the highest, so that no spike is
-    lost."""
-    if len(curve) <= MOST_POINTS:
-        return curve
-    length = -(-2 * len(curve) // MOST_POINTS)
-    stretches = [curve[start : start + length] for start in range(0, len(curve), length)]
-    extremes = [{min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])} for stretch in stretches]
-    return [point for points in extremes for point in sorted(points)]
+def _events_section(events: Sequence[Mapping[str, Any]]) -> Html:
+    rows = [
+        [num(event["step"]), name(str(event["kind"]).replace("_", " ")), name(_told(event))]
+        for event in events
+    ]
+    tables = [
+        table("Events", ["step", "what", "details"], rows[start : start + ROWS_IN_A_TABLE])
+        for start in range(0, len(rows), ROWS_IN_A_TABLE)
+    ]
+    return section("events", "Events", "What happened besides steps.", *tables) if rows else Html("")
+
+
+def _told(event: Mapping[str, Any]) -> str:
+    told = {key: value for key, value in event.items() if key not in ("time", "step", "kind")}
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in told.items())
 
 
 def _samples_section(samples: Sequence[Mapping[str, Any]]) -> Html:

@@ -65,6 +65,7 @@ section {
 .plot { display: block; overflow: visible; margin-bottom: 8px; }
 .plot text { font-size: 13px; fill: var(--ink); }
 .plot .note, .plot .tick { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
+.plot .note { paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
 .plot .track { fill: var(--track); }
 .plot .grid { stroke: var(--line); stroke-dasharray: 3 4; }
 .plot .axis { stroke: var(--around); }

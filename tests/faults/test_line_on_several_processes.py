@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.faults.several_processes import finish, start
-from tests.line_kit import SCRIPT, environment, run_script, write_inputs, write_settings
+from tests.line_kit import REPOSITORY, SCRIPT, environment, run_script, write_inputs, write_settings
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
@@ -94,3 +95,18 @@ def test_a_mistake_is_said_once_and_ends_all_processes(tmp_path: Path) -> None:
     assert codes == [65, 65]
     assert "error[E020]: instruction.data='missing.jsonl': no such file" in errors[0]
     assert errors[1] == ""
+
+
+def test_the_command_for_two_processes_in_the_documents_trains_as_it_stands(tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"^OMP_NUM_THREADS=1 torchrun .*--nproc-per-node=2 .*$", text, re.MULTILINE)
+    write_inputs(tmp_path)
+    small = write_settings(tmp_path, training={"total_steps": 2}, instruction={"total_steps": 2})
+    # Only the size is another one, and torchrun and script are those of this environment.
+    line = line.replace("configs/tiny", str(small)).replace("scripts/", f"{SCRIPT.parent}/")
+    line = line.replace("torchrun", f"{sys.executable} -m torch.distributed.run")
+    done = subprocess.run(line, shell=True, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "512 rows in 128 micro-batches of 4 on 2 processes (ddp)" in done.stderr
+    state = json.loads((tmp_path / "run" / "pretrain" / "step_2" / "trainer" / "state.json").read_text())
+    assert state["progress"]["num_tokens"] == 2 * 32768

@@ -68,6 +68,18 @@ def test_a_page_in_html_is_written_where_it_is_asked_for(
     assert "<polyline" in (tmp_path / "x.html").read_text()
 
 
+def test_a_picture_of_several_runs_is_written_where_it_is_asked_for(
+    training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    other = tmp_path / "other" / "pretrain"
+    other.mkdir(parents=True)
+    (other / "metrics.jsonl").write_text((training / "metrics.jsonl").read_text())
+    assert MONITOR.main([str(training.parent), str(other), "--png", str(tmp_path / "x.png")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "x.png")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_what_makes_no_sense_is_refused(training: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no run and no training"):
         MONITOR.main([str(tmp_path), "--once"])

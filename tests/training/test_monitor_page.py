@@ -49,3 +49,11 @@ def test_names_are_as_long_as_it_takes() -> None:
     paths = [Path("/a/x/pretrain"), Path("/b/x/pretrain")]
     assert shortest_names(paths) == ["a/x/pretrain", "b/x/pretrain"]
     assert shortest_names(paths[:1]) == ["x/pretrain"]
+
+
+def test_numbers_that_do_not_fit_go_on_in_the_next_line_and_none_is_cut() -> None:
+    for width in (50, 70, 90):
+        head = monitor_page([running()], width=width, height=None, colour=False).partition("\n\n")[0]
+        assert ", ".join(" ".join(line.split()).rstrip(",") for line in head.splitlines()[1:]) == numbers(
+            running()
+        )

@@ -71,3 +71,17 @@ def test_blocks_side_by_side_keep_their_columns(colour: bool) -> None:
     block = chart("left", [[(0, 1.0), (5, 2.0)]], width=30, height=4, colour=colour)
     rows = [re.sub(r"\x1b\[\d+m", "", row) for row in side_by_side([block, ["right"] * 6], width=30)]
     assert all(row[32:] == "right" for row in rows)
+
+
+def test_a_span_places_a_short_curve_on_the_axis_of_a_long_one() -> None:
+    lines = chart("loss", [[(0, 3.0), (5, 1.0)]], width=30, height=4, span=(0, 10))
+    assert max(x for x, _ in dots(lines, width=20)) == 20  # of 0 to 39
+    assert lines[-1].split() == ["0", "10"]
+
+
+def test_a_single_value_is_written_where_it_is_drawn_and_no_other_value_is() -> None:
+    lines = chart("loss", [[(0, 8.371)]], width=30, height=5, span=(0, 40))
+    labels = [line[:9].strip() for line in lines[1:-1]]
+    assert labels.count("8.371") == 1 and labels.count("") == 4
+    row = labels.index("8.371")
+    assert {y // 4 for _, y in dots(lines, width=20)} == {row}

@@ -3,8 +3,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from tests.training.test_diagnosis import log
+from training.run_log import MOST_POINTS, thinned
 from training.session import row_loaders
-from training.training_report import MOST_POINTS, thinned, training_page
+from training.training_report import training_page
 
 
 class Page(HTMLParser):
@@ -68,3 +69,11 @@ def test_a_long_curve_keeps_its_spikes() -> None:
 def test_findings_stand_at_the_top() -> None:
     text = training_page(log({"train/data_wait_share": [0.4] * 100}), [])
     assert "40% of the time passes between steps" in text.partition("<main>")[0]
+
+
+def test_what_happened_besides_steps_is_told() -> None:
+    event = {"time": "now", "step": 50, "kind": "rollback", "to_step": 40, "reason": "<b>spike</b>"}
+    text = training_page(log(), [], [event])
+    assert Page(text).open == []
+    assert "to step: 40; reason: &lt;b&gt;spike" in text
+    assert "What happened besides steps" not in training_page(log(), [])
