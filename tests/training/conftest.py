@@ -36,6 +36,7 @@ class Kit:
     tokenizer: Tokenizer
     root: Path
     shape: ModelConfig
+    loss_function: LossFunction = next_token_loss
 
     def model(self, seed: int = 1) -> TransformerLM:
         return create_model_from_config(self.shape, seed=seed)
@@ -56,7 +57,12 @@ class Kit:
 
     def pretraining(self, **settings: Any) -> PretrainingTrainer:
         return PretrainingTrainer(
-            self.model(), self.config(**settings), self.shape, DeviceManager("cpu"), tokenizer=self.tokenizer
+            self.model(),
+            self.config(**settings),
+            self.shape,
+            DeviceManager("cpu"),
+            tokenizer=self.tokenizer,
+            loss_function=self.loss_function,
         )
 
     def trainer(self, *, loss_function: LossFunction = next_token_loss, **settings: Any) -> Trainer:

@@ -18,7 +18,7 @@ from core.errors import BloomeryError, DataError, Preempted
 from core.training_config import TrainingConfig
 from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
-from training import session, stability
+from training import stability
 from training.batches import RowBatches
 from training.checkpoint import latest_checkpoint
 from training.losses import Batch, next_token_loss
@@ -53,15 +53,13 @@ def numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def nan_losses(monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = functools.partial(poisonous_loss, kind="nan")
-    monkeypatch.setattr(session, "Trainer", functools.partial(Trainer, loss_function=loss))
+def nan_losses(kit) -> None:
+    kit.loss_function = functools.partial(poisonous_loss, kind="nan")
 
 
 @pytest.fixture
-def high_losses(monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = functools.partial(poisonous_loss, kind="high")
-    monkeypatch.setattr(session, "Trainer", functools.partial(Trainer, loss_function=loss))
+def high_losses(kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    kit.loss_function = functools.partial(poisonous_loss, kind="high")
     for name, value in (("FIRST_JUDGED_LOSS", 4), ("HIGH_STEPS", 3), ("SMOOTHED_OVER", 1)):
         monkeypatch.setattr(stability, name, value)
 
