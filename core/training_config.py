@@ -345,8 +345,11 @@ class OptimizationConfig(Config):
         "slower. On CPU it is so anyway.",
         json_schema_extra=RUNTIME,
     )
-    gradient_checkpointing: bool = Field(
-        False, description="Recompute blocks in the backward pass: less memory, more time."
+    gradient_checkpointing: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="What the backward pass computes again instead of keeping it, for less memory and more time: "
+        "selective = norms, rotations and activations; full = whole blocks. true means full, false means none.",
+        json_schema_extra=RUNTIME,
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -439,6 +442,11 @@ class OptimizationConfig(Config):
     @classmethod
     def _from_compile_switch(cls, value: Any) -> Any:
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @field_validator("gradient_checkpointing", mode="before")
+    @classmethod
+    def _from_checkpointing_switch(cls, value: Any) -> Any:
+        return {True: "full", False: "none"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
