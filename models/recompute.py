@@ -6,7 +6,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+    noop_context_fn,
+)
 
 Recompute = Literal["none", "selective", "full"]
 
@@ -27,10 +32,8 @@ def recomputing(mode: Recompute, block: Callable[..., Tensor], *arguments: Any) 
     """
     if mode == "none":
         return block(*arguments)
-    contexts = _keep_products if mode == "selective" else None
-    result: Tensor = checkpoint(
-        block, *arguments, use_reentrant=False, **({"context_fn": contexts} if contexts else {})
-    )
+    keep = _keep_products if mode == "selective" else noop_context_fn
+    result: Tensor = checkpoint(block, *arguments, use_reentrant=False, context_fn=keep)
     return result
 
 

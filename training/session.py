@@ -199,7 +199,9 @@ def train_model(
             # What was begun in smaller parts, because no more fitted, goes on in them.
             step_batch=at_most(step_batch, length.most_rows_at_a_time or step_batch.micro_batch_rows),
         )
-        if (fitting := fit_into_memory(trainer)) is not None:
+        # Another loss may ask for columns that only its own rows have, so it is not tried.
+        fitting = fit_into_memory(trainer) if loss_function is next_token_loss else None
+        if fitting is not None:
             length = _note_smaller_parts(
                 trainer, length, fitting, step=state["progress"]["step"] if state else 0
             )
