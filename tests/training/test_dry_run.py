@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-import training.trainer
 from core.errors import BloomeryError, ConfigError
 from training.batches import LoaderBatches, RowBatches
 from training.checkpoint import latest_checkpoint
@@ -23,8 +22,9 @@ from training.dry_run import (
     split_source,
     whole_batch,
 )
-from training.losses import next_token_loss
+from training.losses import Batch
 from training.step_batch import StepBatch
+from training.trainer import Trainer
 
 ALLOCATION_FAILED = (
     "[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
@@ -35,17 +35,14 @@ ALLOCATION_FAILED = (
 def room(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """A machine on which forward passes fail that have more rows than `room["rows"]`."""
     limit = {"rows": 2}
-    init = training.trainer.Trainer.__init__
+    summed_loss = Trainer.summed_loss
 
-    def cramped_loss(model: Any, batch: Any, **options: Any) -> torch.Tensor:
+    def cramped_loss(self: Trainer, batch: Batch) -> torch.Tensor:
         if len(batch["input_ids"]) > limit["rows"]:
             raise RuntimeError(f"{ALLOCATION_FAILED} 12345 bytes")
-        return next_token_loss(model, batch, **options)
+        return summed_loss(self, batch)
 
-    def with_cramped_loss(self: Any, *arguments: Any, **options: Any) -> None:
-        init(self, *arguments, **{**options, "loss_function": cramped_loss})
-
-    monkeypatch.setattr(training.trainer.Trainer, "__init__", with_cramped_loss)
+    monkeypatch.setattr(Trainer, "summed_loss", cramped_loss)
     yield limit
 
 
