@@ -249,4 +249,4 @@ def _bits_per_byte(trainer: Trainer, rows: ByteRows, batch_size: int) -> float:
     source = RowBatches(rows, batch_size=batch_size, seed=1)  # type: ignore[arg-type]
     some = [next(source.micro_batches([number])) for number in range(min(20, len(rows) // batch_size))]
     trainer.model.eval()
-    return mean_loss(trainer._summed_loss, some, None).loss_nats / math.log(2)
+    return mean_loss(trainer.summed_loss, some, None).loss_nats / math.log(2)

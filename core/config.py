@@ -66,8 +66,11 @@ class Config(BaseModel):
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with other values, checked like new ones; a section can be changed by a mapping of its fields."""
-        return type(self).from_dict(merge(self.to_dict(), changes))
+        """A copy with other values, checked like new ones; a section can be changed by a mapping of its fields.
+
+        What was not set, here or before, stays unset, so that it can be told from a default that somebody wrote down.
+        """
+        return type(self).from_dict(merge(self.model_dump(mode="json", exclude_unset=True), changes))
 
     @classmethod
     def settings_help(cls, prefix: str = "") -> list[SettingHelp]:

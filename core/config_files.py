@@ -44,17 +44,18 @@ def load_config(
     path: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
-    preset_for_auto: str = "quickstart",
+    preset_for_auto: str | None = "quickstart",
 ) -> PipelineConfig:
     """The whole configuration: the preset named by `run.preset`, then the files at `path`, then `overrides`.
 
+    With a `run.time_budget`, the preset "auto" stands for none: the model is planned for the time then.
     A preset given in `overrides` is laid over the files instead, because it was asked for last; null stands for none.
     A length of training given in `overrides` (steps, epochs or seconds) replaces whichever the files have.
 
     Args:
         path: Directory or file (see `read_sections`); None = defaults.
         overrides: Nested values, as `parse_overrides` returns them.
-        preset_for_auto: The preset that `run.preset = "auto"` stands for on this machine.
+        preset_for_auto: The preset that `run.preset = "auto"` stands for on this machine; None = none.
 
     Raises:
         ConfigError: as `read_sections` and `Config.from_dict`.
@@ -67,6 +68,8 @@ def load_config(
     run_overrides = overrides.get("run")
     asked = run_overrides if isinstance(run_overrides, Mapping) else {}
     in_file = None if "preset" in asked else values.get("run", {}).get("preset")
+    if asked.get("time_budget", values.get("run", {}).get("time_budget")) is not None:
+        preset_for_auto = None
     file_preset = _preset_sections(in_file, preset_for_auto)
     override_preset = _preset_sections(asked.get("preset"), preset_for_auto)
     layered = file_preset
@@ -77,20 +80,23 @@ def load_config(
 
 def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with `changes` laid over it. A length of training in `changes` replaces whichever `base` has: the last
-    word counts, not both."""
+    word counts, not both. So does a `run.time_budget`, for both trainings."""
     result = dict(base)
+    run = changes.get("run")
+    budget = isinstance(run, Mapping) and run.get("time_budget") is not None
     for section in ("training", "instruction"):
         given = changes.get(section)
-        if isinstance(given, Mapping) and any(given.get(name) is not None for name in LENGTHS):
+        if budget or (isinstance(given, Mapping) and any(given.get(name) is not None for name in LENGTHS)):
             result[section] = {k: v for k, v in result.get(section, {}).items() if k not in LENGTHS}
     return merge(result, changes)
 
 
-def _preset_sections(name: str | None, preset_for_auto: str) -> dict[str, Any]:
+def _preset_sections(name: str | None, preset_for_auto: str | None) -> dict[str, Any]:
+    name = preset_for_auto if name == AUTO_PRESET else name
     if name is None:
         return {}
     try:
-        sections = read_sections(CONFIG_ROOT / (preset_for_auto if name == AUTO_PRESET else name))
+        sections = read_sections(CONFIG_ROOT / name)
     except ConfigError as error:
         raise ConfigError(f"run.preset: {error}") from None
     # A preset says what to train; where the result goes stays with the user.

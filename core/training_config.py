@@ -3,6 +3,7 @@
 Longer than other files because it is one list: whoever looks for a setting looks here.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -345,8 +346,11 @@ class OptimizationConfig(Config):
         "slower. On CPU it is so anyway.",
         json_schema_extra=RUNTIME,
     )
-    gradient_checkpointing: bool = Field(
-        False, description="Recompute blocks in the backward pass: less memory, more time."
+    gradient_checkpointing: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="What the backward pass computes again instead of keeping it, for less memory and more time: "
+        "selective = norms, rotations and activations; full = whole blocks. true means full, false means none.",
+        json_schema_extra=RUNTIME,
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -439,6 +443,11 @@ class OptimizationConfig(Config):
     @classmethod
     def _from_compile_switch(cls, value: Any) -> Any:
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @field_validator("gradient_checkpointing", mode="before")
+    @classmethod
+    def _from_checkpointing_switch(cls, value: Any) -> Any:
+        return {True: "full", False: "none"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
@@ -556,6 +565,14 @@ class EvaluationConfig(Config):
     )
 
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS_OF_UNIT = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def _seconds(duration: str) -> float:
+    return float(duration[:-1]) * _SECONDS_OF_UNIT[duration[-1]]
+
+
 class RunConfig(Config):
     """The run as a whole."""
 
@@ -573,6 +590,28 @@ class RunConfig(Config):
         "device; null = none.",
         json_schema_extra=RUNTIME,
     )
+
+    time_budget: str | None = Field(
+        None,
+        description="Time for pretraining and instruction tuning together, such as 90s, 10m, 2h or 3d (seconds, "
+        "minutes, hours, days). Model, vocabulary, batch and the split of the time are chosen for it, as far as they "
+        "are not given, by the speed of this machine and the size of the data; training_plan.json keeps the choice.",
+        json_schema_extra=RUNTIME,
+    )
+
+    @field_validator("time_budget")
+    @classmethod
+    def _check_duration(cls, value: str | None) -> str | None:
+        if value is not None and (_DURATION.fullmatch(value) is None or _seconds(value) <= 0):
+            raise ValueError(
+                f"{value!r} is no time; give a number above 0 and s, m, h or d, such as 90s, 10m, 2h or 3d"
+            )
+        return value
+
+    @property
+    def time_budget_seconds(self) -> float | None:
+        """`time_budget` in seconds."""
+        return None if self.time_budget is None else _seconds(self.time_budget)
 
     @property
     def directory(self) -> Path:
@@ -599,6 +638,13 @@ class PipelineConfig(Config):
                 f"{self.data.tokenizer_vocab_size}: some tokens would have no embedding; make them equal or "
                 "set model.vocab_size to null"
             )
+        for name in ("training", "instruction"):
+            for length in ("total_steps", "epochs"):
+                if self.run.time_budget is not None and getattr(getattr(self, name), length) is not None:
+                    raise ValueError(
+                        f"run.time_budget {self.run.time_budget} and {name}.{length} both say how long to train; set "
+                        "one of them to null"
+                    )
         if self.data.stride >= self.model.max_position_embeddings:
             raise ValueError(
                 f"data.stride {self.data.stride} must be below model.max_position_embeddings "

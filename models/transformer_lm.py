@@ -6,7 +6,6 @@ Shapes: B rows, T tokens, D features of the residual stream, V tokens of the voc
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from core.errors import DataError
 from core.training_config import ModelConfig
@@ -16,6 +15,7 @@ from models.feed_forward import build_feed_forward
 from models.initialization import initialize_weights
 from models.kv_cache import KVCache
 from models.normalization import build_norm
+from models.recompute import Recompute, recomputing
 from models.rotary import Rotation, rotation_at
 
 
@@ -29,6 +29,7 @@ class Block(nn.Module):
         self.feed_forward_norm = build_norm(config)
         self.feed_forward = build_feed_forward(config)
         self.dropout = _dropout(config.dropout)
+        self.recompute: Recompute = "none"
 
     def forward(
         self,
@@ -38,6 +39,13 @@ class Block(nn.Module):
         cache: KVCache | None = None,
     ) -> Tensor:
         """x (B, T, D) to (B, T, D); the other arguments are `Attention`'s."""
+        # In here and not around the block, so that torch.compile sees what is to be computed again.
+        mode = self.recompute if cache is None and torch.is_grad_enabled() else "none"
+        return recomputing(mode, self._layer, x, rotation, mask, cache)
+
+    def _layer(
+        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), rotation, mask, cache))
         y: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return y
@@ -46,8 +54,7 @@ class Block(nn.Module):
 class TransformerLM(nn.Module):
     """A decoder-only language model. `create_model_from_config` makes one with proper initial weights.
 
-    `gradient_checkpointing` may be switched at any time: each block then keeps only its input for the backward
-    pass and is computed once more there.
+    `gradient_checkpointing` may be switched at any time; `models.recompute` says what each value means.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -58,7 +65,7 @@ class TransformerLM(nn.Module):
         super().__init__()
         num_tokens, size = vocabulary_of(config), config.hidden_size
         self.config = config
-        self.gradient_checkpointing = False
+        self._gradient_checkpointing: Recompute = "none"
         self._is_compiled = False
         self.embedding = _embedding(num_tokens, size)
         self.position_embedding: nn.Embedding | None = None
@@ -134,12 +141,8 @@ class TransformerLM(nn.Module):
         else:
             x = x + self.position_embedding(positions)
         x = self.embedding_dropout(x)
-        recompute = self.gradient_checkpointing and cache is None and torch.is_grad_enabled()
         for block in self.blocks:
-            if recompute:
-                x = checkpoint(block, x, rotation, mask, use_reentrant=False)
-            else:
-                x = block(x, rotation, mask, cache)
+            x = block(x, rotation, mask, cache)
         if cache is not None:
             cache.advance(T)
         y: Tensor = self.final_norm(x)
@@ -153,6 +156,18 @@ class TransformerLM(nn.Module):
     def head_weight(self) -> Tensor:
         """(V, D): what features are compared with; the embedding's where the head is tied to it."""
         return self.embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def gradient_checkpointing(self) -> Recompute:
+        """What the blocks compute again in the backward pass."""
+        return self._gradient_checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, mode: Recompute) -> None:
+        self._gradient_checkpointing = mode
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.recompute = mode
 
     @property
     def is_compiled(self) -> bool:

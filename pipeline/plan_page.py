@@ -1,14 +1,17 @@
 """What `--plan` prints: what each stage would do and why, and what the run needs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from core.device_manager import DeviceManager
 from core.stage import Decision
-from core.training_config import DataConfig, PipelineConfig
+from core.training_config import DataConfig, ModelConfig, PipelineConfig
 from data_processing.reports.shown import size
 from models.counting import count_parameters, flops_per_token
 from pipeline.preflight import Estimate
+from training.memory_model import needed_bytes, step_memory
 from training.run_length import resolve_total_steps
+from training.scaling_law import loss_range
 
 
 def plan_page(config: PipelineConfig, decisions: Sequence[Decision], estimate: Estimate) -> str:
@@ -26,12 +29,56 @@ def plan_page(config: PipelineConfig, decisions: Sequence[Decision], estimate: E
         f"data          {_place_of_data(data)}",
         f"device        {DeviceManager(settings.device).device}",
         f"model         {shape.architecture}, {count.total:,} parameters ({count.embedding:,} in embeddings)",
-        f"memory        {size(estimate.state_bytes)} for weights, gradients and optimizer; activations on top",
+        *_memory(config, shape),
         f"disk          {size(estimate.checkpoint_bytes)} a checkpoint, at most {size(estimate.disk_bytes)} at a time",
         f"step          {tokens_per_step:,} tokens, {flops:.3g} FLOPs",
         f"length        {_length(config, decisions, tokens_per_step, count.total)}",
+        *_expectation(estimate.planned, shape),
     ]
     return "\n".join(lines)
+
+
+def _memory(config: PipelineConfig, shape: ModelConfig) -> list[str]:
+    """What a step holds, part by part, and what to change where that is more than there is."""
+    device = DeviceManager(config.training.device)
+    kind = device.device.type
+    memory = step_memory(
+        shape, config.training, compute_dtype=device.compute_dtype(config.training.mixed_precision)
+    )
+    parts = ", ".join(f"{name.replace('_', ' ')} {size(value)}" for name, value in memory.parts().items())
+    needed, total = needed_bytes(memory, kind), device.total_memory_bytes()
+    unmeasured = "" if kind == "cpu" else f" (by a model that was not measured on {kind})"
+    lines = [
+        f"memory        about {size(int(needed))} at the peak{unmeasured}, of {size(total)}",
+        f"              {parts}",
+    ]
+    if needed > total:
+        lines.append(
+            "              DOES NOT FIT: set training.gradient_checkpointing=selective or full, a smaller "
+            "training.batch_size (with more gradient_accumulation_steps), or a smaller model"
+        )
+    return lines
+
+
+def _expectation(expected: Mapping[str, Any] | None, shape: ModelConfig) -> list[str]:
+    """What a plan for a time budget, and the law of losses, expect."""
+    if expected is None:
+        return []
+    tokens = expected["tokens"]
+    flops = flops_per_token(shape, context=shape.max_position_embeddings) * tokens
+    found = loss_range(expected["parameters"], tokens, expected["unique_tokens"])
+    if found is not None:
+        says = (
+            f"{found[0]:.2f} to {found[1]:.2f} nats a token, roughly (Besiroglu et al. 2024, of other text)"
+        )
+    else:
+        says = "not foreseen: the law was fitted from 44 M parameters and a billion tokens on, and ranks these only"
+    seconds = f"{expected['pretraining_seconds']:,.0f} s of pretraining, {expected['tuning_seconds']:,.0f} s of tuning"
+    return [
+        f"time          {seconds}",
+        f"tokens        {tokens:,} in pretraining, {flops:.3g} FLOPs",
+        f"loss          {says}",
+    ]
 
 
 def _place_of_data(data: DataConfig) -> str:

@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from core.device_manager import DeviceManager
 from core.errors import BloomeryError, ConfigError, DataError, DiskError
@@ -48,6 +49,8 @@ class Estimate:
     checkpoint_bytes: int
     disk_bytes: int
     """All checkpoints that are kept at one time."""
+    planned: Mapping[str, Any] | None = None
+    """What a plan for a time budget expects; None without one."""
 
 
 def preset_for_device(device: str) -> str:

@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from core.config_files import lay_over, load_config
 from core.distributed import joined
 from core.errors import DataError, MismatchError
 from core.files import TEMPORARY_MARK, lock, remove, write_json
-from core.stage import Artifact, Decision, Selection, Stage
+from core.stage import Artifact, Decision, Selection, Stage, load_artifact
 from core.stage_plan import plan_stages
 from core.stage_run import run_stages
 from core.training_config import PipelineConfig
@@ -35,6 +35,7 @@ from pipeline.preflight import (
     preset_for_device,
     settle,
 )
+from pipeline.run_plan import plan_for
 from pipeline.sources import Sources, check_sources
 from pipeline.stages import digests_database, line, tuning_line
 from pipeline.together import Leader, follow
@@ -55,6 +56,7 @@ DRY_RUN_TRAINING: Mapping[str, Any] = {
     "output_dir": None,
 }
 DRY_RUN_CHANGES: Mapping[str, Any] = {
+    "run": {"time_budget": None},
     "training": DRY_RUN_TRAINING,
     "instruction": DRY_RUN_TRAINING,
     "evaluation": {
@@ -128,7 +130,16 @@ def plan_line(
     """The settled configuration, what running the line now would do, and what it needs; nothing is written."""
     config, _ = settle(config, sources)
     estimate = check(config, sources)
-    return config, plan_stages(line(sources), config, selection), estimate
+    stages = line(sources)
+    if _needs_plan(config, selection):
+        config, record = plan_for(config, sources, _finished(stages[0], config), keep=False)
+        estimate = replace(check(config, sources), planned=record["expected"])
+    return config, plan_stages(stages, config, selection), estimate
+
+
+def _finished(stage: Stage[PipelineConfig], config: PipelineConfig) -> Artifact | None:
+    artifact = load_artifact(stage.name, stage.place(config))
+    return artifact if artifact is not None and "bytes_kept" in artifact.metrics else None
 
 
 def train_llm_from_scratch(
@@ -166,9 +177,30 @@ def train_llm_from_scratch(
             check(settled, given)
             shared = leader.sharing(stages)
             with _locked(shared, settled, selection):
+                if _needs_plan(settled, selection):
+                    corpus = _collected(stages[0], settled, selection)
+                    settled, _ = plan_for(settled, given, corpus, keep=True)
+                    check(settled, given)
                 artifacts = _run(shared, settled, selection, announce or _log_decision)
             leader.finish(settled, artifacts)
     return TrainedLine(settled, artifacts)
+
+
+def _needs_plan(config: PipelineConfig, selection: Selection) -> bool:
+    return config.run.time_budget is not None and "collect" not in (selection.only, selection.until)
+
+
+def _collected(
+    collect: Stage[PipelineConfig], config: PipelineConfig, selection: Selection
+) -> Artifact | None:
+    """The corpus, brought up to date first, because its size decides what is trained on it."""
+    if selection.only is not None:
+        return _finished(collect, config)
+    chosen = Selection(rebuild=selection.rebuild & {collect.name}, skip=selection.skip & {collect.name})
+    # The line itself says what became of it.
+    artifact = run_stages((collect,), config, chosen)[collect.name]
+    # One that an older program made is taken as it is, and measured nothing.
+    return artifact if "bytes_kept" in artifact.metrics else None
 
 
 def dry_run(
@@ -186,6 +218,8 @@ def dry_run(
             for note in notes:
                 logger.info(note)
             check(settled, sources)
+            if _needs_plan(settled, selection):
+                settled, _ = plan_for(settled, sources, _finished(line(sources)[0], settled), keep=False)
             scratch = Path(tempfile.mkdtemp(prefix="bloomery-dry-run-"))
             try:
                 artifacts = run_stages(

@@ -151,7 +151,7 @@ def _conversation_rows(
     config: PipelineConfig, tokenizer: Tokenizer, context: int, out: Path
 ) -> dict[str, Any]:
     conversations: Iterator[Conversation | Dropped]
-    if _uses_default_instructions(config):
+    if uses_default_instructions(config):
         records = default_corpus.instruction_records()
         conversations = (to_conversation(record, source=record["topic"]) for record in records)
     else:
@@ -226,7 +226,8 @@ def _train(
     return result.metrics()
 
 
-def _uses_default_instructions(config: PipelineConfig) -> bool:
+def uses_default_instructions(config: PipelineConfig) -> bool:
+    """Whether the instruction records are those that the default corpus makes of itself."""
     return (
         config.data.corpus == "python_standard_library"
         and config.instruction.data == DEFAULT_INSTRUCTION_FILE
@@ -234,15 +235,16 @@ def _uses_default_instructions(config: PipelineConfig) -> bool:
     )
 
 
-def _no_instructions(config: PipelineConfig) -> str | None:
+def no_instructions(config: PipelineConfig) -> str | None:
+    """Why there is nothing to tune on, or None."""
     file = config.instruction.data
-    if _uses_default_instructions(config) or file.exists() or file != DEFAULT_INSTRUCTION_FILE:
+    if uses_default_instructions(config) or file.exists() or file != DEFAULT_INSTRUCTION_FILE:
         return None  # a file that was named and is missing is an error, raised where it is read
     return f"no instruction data: {file} does not exist; put records there or name a file with --instruction-data"
 
 
 def _instruction_source(config: PipelineConfig) -> Mapping[str, Any]:
-    if _uses_default_instructions(config):
+    if uses_default_instructions(config):
         return standard_library_facts()
     file = config.instruction.data
     return {"instruction file": sha256_file(file) if file.is_file() else "missing"}
@@ -397,7 +399,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             ),
             needs=("tokenizer",),
             sources=_instruction_source,
-            disabled_because=_no_instructions,
+            disabled_because=no_instructions,
             place=lambda c: c.run.directory / "instructions",
             repair=_repair_rows,
         ),

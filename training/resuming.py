@@ -81,6 +81,8 @@ def numerics(trainer: Trainer) -> dict[str, Any]:
         "processes": trainer.world.size,
         "parallel": trainer.parallel.kind,
         "micro_batch_rows": trainer.step_batch.micro_batch_rows,
+        # Eager gradients are the same to the last bit whatever is computed again; compiled ones are fused otherwise.
+        "gradient_checkpointing": trainer.model.gradient_checkpointing if trainer.model.is_compiled else None,
     }
 
 

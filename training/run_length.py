@@ -22,6 +22,7 @@ from models.counting import count_parameters
 from models.transformer_lm import TransformerLM
 from training.batches import BatchSource
 from training.compiling import should_compile
+from training.dry_run import fit_into_memory, split_source
 from training.run_log import PLAN_FILE
 from training.schedules import Horizon
 from training.step_batch import StepBatch
@@ -54,6 +55,8 @@ class RunLength:
     compiled: bool
     rows_per_step: int
     """Of all processes together; kept whatever the run goes on with."""
+    most_rows_at_a_time: int | None = None
+    """Of a micro-batch, because more did not fit into memory; None = as the settings say."""
 
 
 def resolve_total_steps(
@@ -164,11 +167,13 @@ def _steps_within_budget(
         compiled=compiled,
         step_batch=step_batch,
     )
-    batches = source.micro_batches(step_batch.numbers(rank=0, first_step=0))
+    fit_into_memory(probe)
+    parts = step_batch.micro_batch_rows // probe.step_batch.micro_batch_rows
+    batches = split_source(source, parts).micro_batches(probe.step_batch.numbers(rank=0, first_step=0))
     seconds: list[float] = []
     with torch.random.fork_rng(devices=[]):
         for _ in progress(range(PROBE_STEPS), description="measuring the speed", unit="step"):
-            step = [next(batches) for _ in range(step_batch.micro_batches_each)]
+            step = [next(batches) for _ in range(probe.step_batch.micro_batches_each)]
             seconds.append(probe.train_step(step).elapsed_seconds)
     # The first one compiles and fills caches. What else runs on the machine slows down some steps, speeds up none.
     step_seconds = min(seconds[1:])

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 
 from core.device_manager import DeviceManager
 from core.distributed import World, dump_stacks_of_hanging, joined
-from core.errors import ConfigError, CorruptArtifactError, MismatchError, Preempted
-from core.files import explain_disk_errors
+from core.errors import BloomeryError, ConfigError, CorruptArtifactError, MismatchError, Preempted
+from core.files import explain_disk_errors, write_json
 from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
@@ -36,6 +36,14 @@ from training.checkpoint import (
     verify_checkpoint,
 )
 from training.data_check import CheckDataBeside
+from training.dry_run import (
+    BatchesInParts,
+    at_most,
+    fit_into_memory,
+    ran_out_of_memory,
+    split_source,
+)
+from training.events import record_event
 from training.hooks import (
     EvaluateAndKeepBest,
     LogSteps,
@@ -57,6 +65,7 @@ from training.resuming import (
 )
 from training.rollback import GoBack, WatchStability, WithoutWindows
 from training.run_length import RunLength, fix_length, with_new_end
+from training.run_log import PLAN_FILE
 from training.samples import WriteSamples
 from training.saving import CheckpointSaver, whole_copy
 from training.schedules import Horizon
@@ -187,8 +196,21 @@ def train_model(
             token_byte_lengths=_byte_lengths(tokenizer, model.config, loss_function),
             loss_function=loss_function,
             world=world,
-            step_batch=step_batch,
+            # What was begun in smaller parts, because no more fitted, goes on in them.
+            step_batch=at_most(step_batch, length.most_rows_at_a_time or step_batch.micro_batch_rows),
         )
+        # Another loss may ask for columns that only its own rows have, so it is not tried.
+        fitting = fit_into_memory(trainer) if loss_function is next_token_loss else None
+        if fitting is not None:
+            length = _note_smaller_parts(
+                trainer, length, fitting, step=state["progress"]["step"] if state else 0
+            )
+        parts = step_batch.micro_batch_rows // trainer.step_batch.micro_batch_rows
+        step_batch, source = trainer.step_batch, split_source(source, parts)
+        if parts > 1 and val_loader is not None:
+            val_loader = BatchesInParts(val_loader, parts)
+            if config.eval_batches is not None:
+                trainer.config = config.replace(eval_batches=config.eval_batches * parts)
         if checkpoint is not None and state is not None:
             restore(trainer, checkpoint, state)
             has_other_data = is_other_data(state, data)
@@ -223,6 +245,31 @@ def train_model(
                 return _run(trainer, source, val_loader, origin, description, hooks, on_signal)
             except GoBack as back:
                 _go_back(trainer, back, length)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+                peak = device_manager.peak_memory_bytes() / 1e9
+                raise BloomeryError(
+                    f"step {trainer.progress.step + 1}: memory ran out ({str(error).strip()[:200]}), although the "
+                    f"largest batch fitted when the run began; the most held was {peak:.2f} GB; end what else uses "
+                    "memory, or lower training.batch_size; the same command goes on from the last checkpoint"
+                ) from error
+
+
+def _note_smaller_parts(trainer: Trainer, length: RunLength, rows: int, *, step: int) -> RunLength:
+    """The length of a run whose micro-batches did not fit, recorded."""
+    length = dataclasses.replace(length, most_rows_at_a_time=rows)
+    if trainer.world.is_main:
+        write_json(trainer.output_dir / PLAN_FILE, dataclasses.asdict(length))
+        record_event(
+            trainer.output_dir,
+            step=step,
+            kind="micro_batch_halved",
+            detail="a micro-batch did not fit into memory; the batch of a step is the same",
+            rows=rows,
+            micro_batches=trainer.step_batch.num_micro_batches,
+        )
+    return length
 
 
 def _prepare_directory(output_dir: Path, checkpoint: Path | None) -> None:
@@ -275,8 +322,12 @@ def _go_back(trainer: Trainer, back: GoBack, length: RunLength) -> None:
 
 def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, Any] | None) -> Horizon:
     """Where the run ends: as its checkpoint has it, unless another length was asked for since."""
-    if state is not None and state["length"] == dataclasses.asdict(length):
-        return Horizon(**state["horizon"])
+    if state is not None:
+        then = dataclasses.replace(
+            RunLength(**state["length"]), most_rows_at_a_time=length.most_rows_at_a_time
+        )
+        if then == length:
+            return Horizon(**state["horizon"])
     return Horizon.of(config, length.total_steps)
 
 

@@ -162,7 +162,7 @@ class Trainer:
             batches.micro_batches(numbers), self.device_manager.device, with_documents=self._with_documents
         )
         # The caller's random state is his own: what dropout draws in here is seeded step by step.
-        with torch.random.fork_rng(devices=self._cuda_devices()):
+        with torch.random.fork_rng(devices=self.cuda_devices()):
             while self.progress.step < self.total_steps and self.should_stop is None:
                 report = self.train_step(self._next_step_batches(micro_batches))
                 for hook in hooks:
@@ -195,7 +195,7 @@ class Trainer:
         for number, batch in enumerate(batches if num_targets else ()):
             with self.parallel.accumulating(last=number == len(batches) - 1):
                 # Processes take the mean of their gradients, so each has to count as many times as there are.
-                share = self._summed_loss(batch) / (num_targets / self.world.size)
+                share = self.summed_loss(batch) / (num_targets / self.world.size)
                 (share if scale is None else share * scale).backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
         if num_targets:
@@ -246,11 +246,12 @@ class Trainer:
             torch.manual_seed(derive_seed(self.config.seed, "evaluation"))
             some = itertools.islice(batches, self.config.eval_batches)
             mine = share_of(self.world, some)
-            result = mean_loss(self._summed_loss, mine, self.token_byte_lengths, add_up=self.world.sum)
+            result = mean_loss(self.summed_loss, mine, self.token_byte_lengths, add_up=self.world.sum)
         self.model.train()
         return result
 
-    def _summed_loss(self, batch: Batch) -> torch.Tensor:
+    def summed_loss(self, batch: Batch) -> torch.Tensor:
+        """The loss of a micro-batch on the CPU, in nats: a float32 scalar on the device."""
         on_device = moved(prepared(batch, with_documents=self._with_documents), self.device_manager.device)
         with self.device_manager.autocast(self.compute_dtype):
             return self.parallel.summed_loss(on_device, document_masking=self.config.document_masking)
@@ -287,7 +288,8 @@ class Trainer:
                 f"diverged; resume from the last checkpoint with a learning_rate below {self.config.learning_rate}"
             )
 
-    def _cuda_devices(self) -> list[int]:
+    def cuda_devices(self) -> list[int]:
+        """The GPUs whose random state training touches."""
         device = self.device_manager.device
         return [device.index or 0] if device.type == "cuda" else []
 

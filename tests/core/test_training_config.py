@@ -156,6 +156,13 @@ def test_mixed_precision_takes_the_switch_of_other_trainers() -> None:
     assert TrainingConfig.from_dict({"mixed_precision": False}).mixed_precision == "fp32"
 
 
+def test_gradient_checkpointing_takes_the_switch_of_other_trainers() -> None:
+    assert TrainingConfig.from_dict({"gradient_checkpointing": True}).gradient_checkpointing == "full"
+    assert TrainingConfig.from_dict({"gradient_checkpointing": False}).gradient_checkpointing == "none"
+    with pytest.raises(ConfigError, match="'none', 'selective' or 'full', found \"some\""):
+        TrainingConfig.from_dict({"gradient_checkpointing": "some"})
+
+
 def test_the_documented_keys_are_settings() -> None:
     assert {
         "hidden_size",

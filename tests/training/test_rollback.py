@@ -41,7 +41,7 @@ class Marked(RowBatches):
 
 def poisonous_loss(model: TransformerLM, batch: Batch, *, kind: str, **options: Any) -> torch.Tensor:
     loss = next_token_loss(model, batch, **options)
-    if not batch["poison"]:
+    if not batch.get("poison", False):
         return loss
     return loss * math.nan if kind == "nan" else loss + 5.0 * batch["input_ids"].numel()
 

@@ -100,7 +100,7 @@ def test_selection_on_the_device_trains_as_a_decision_of_the_host(kit, same_weig
         num_targets = sum(map(count_targets, batches))
         loss = 0.0
         for batch in batches:
-            share = plain._summed_loss(batch) / num_targets
+            share = plain.summed_loss(batch) / num_targets
             share.backward()
             loss += share.detach()
         norm = float(torch.nn.utils.clip_grad_norm_(plain.model.parameters(), 1.0))
