@@ -485,9 +485,10 @@ class TrainingConfig(OptimizationConfig):
     """Pretraining. Without total_steps, epochs or time_budget_seconds its length is 20 tokens a parameter
     (Hoffmann et al. 2022), at most 4 passes over the data (Muennighoff et al. 2023)."""
 
-    optimizer: Literal["adamw", "muon"] = Field(
+    optimizer: str = Field(
         "muon",
-        description="muon for the matrices of the blocks and adamw for the rest; or adamw for all parameters.",
+        description="muon for the matrices of the blocks and adamw for the rest; adamw for all parameters; or one of "
+        "your own.",
     )
     learning_rate: float = Field(
         0.01,
@@ -496,8 +497,10 @@ class TrainingConfig(OptimizationConfig):
         description="Peak learning rate of what AdamW moves (dimensionless): beside muon "
         "0.02 x sqrt(256 / hidden_size) is good, with adamw for all parameters a sixth of that.",
     )
-    schedule: Literal["cosine", "linear", "constant", "warmup_stable_decay"] = Field(
-        "warmup_stable_decay", description="Course of the learning rate after the warm-up."
+    schedule: str = Field(
+        "warmup_stable_decay",
+        description="Course of the learning rate after the warm-up: cosine, linear, constant, warmup_stable_decay or "
+        "one of your own.",
     )
     decay_ratio: float = Field(
         0.6,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pipeline.environment import Check
 from training.diagnosis import DIAGNOSES, diagnose
-from training.monitor_page import numbers, shortest_names, state
+from training.monitor_page import in_lines, numbers, shortest_names, state
 from training.run_log import TrainingLog
 
 WIDTH = 100
@@ -28,7 +28,7 @@ def training_diagnosis_page(logs: Sequence[TrainingLog]) -> str:
     """For each training: its state, its numbers, and every finding with its remedy."""
     lines: list[str] = []
     for name, log in zip(shortest_names([log.directory for log in logs]), logs, strict=True):
-        lines += ["", _heading(name), *_wrapped("  ", state(log)), *_wrapped("  ", numbers(log))]
+        lines += ["", _heading(name), *_wrapped("  ", state(log)), *in_lines(numbers(log), width=WIDTH)]
         findings = diagnose(log)
         for finding in findings:
             lines += [*_wrapped(f"  {BAD}  ", finding.seen), *_wrapped(" " * 6, f"→ {finding.remedy}")]

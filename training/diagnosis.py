@@ -129,11 +129,34 @@ def has_small_batches(log: TrainingLog) -> Finding | None:
     share = _settled(log, "train/gradient_signal_share")
     if share is None or share > 0.03:
         return None
-    batch = int(log.settings.get("batch_size", 1)) * int(log.settings.get("gradient_accumulation_steps", 1))
+    rows = f" of {log.rows_per_step:,} rows" if log.rows_per_step is not None else ""
     return Finding(
-        f"{share:.1%} of a squared gradient is common to successive steps, the rest is noise of {batch} rows a step",
+        f"{share:.1%} of a squared gradient is common to successive steps, the rest is noise of a batch{rows}",
         "a larger batch_size, or gradient_accumulation_steps where memory is short, and with it a higher learning "
         "rate: fewer steps reach the same loss",
+    )
+
+
+def accumulates_too_much(log: TrainingLog) -> Finding | None:
+    """Micro-batches are added up to a step that hardly has noise left: three times the critical batch and more.
+
+    A step of b critical batches takes 1 + b times the fewest tokens for 1 + 1/b times the fewest steps (McCandlish et
+    al. 2018, section 2.3), and b is the signal over the noise in the gradient.
+    """
+    share = _settled(log, "train/gradient_signal_share")
+    accumulated, batch_size = (
+        log.settings.get("gradient_accumulation_steps", 1),
+        log.settings.get("batch_size"),
+    )
+    adds_up = accumulated > 1 or (
+        log.rows_per_step is not None and log.rows_per_step > (batch_size or math.inf)
+    )
+    if share is None or share < 0.75 or not adds_up:
+        return None
+    return Finding(
+        f"{share:.0%} of a squared gradient is common to successive steps: most of the micro-batches that are added up "
+        "to a step say what the others say",
+        "half the gradient_accumulation_steps or global_batch_tokens, for twice as many steps from the same tokens",
     )
 
 
@@ -258,6 +281,7 @@ DIAGNOSES: tuple[Diagnosis, ...] = (
     has_a_plateau,
     waits_for_data,
     has_small_batches,
+    accumulates_too_much,
     memorises,
     rate_is_high,
     rate_is_low,

@@ -33,7 +33,7 @@ def monitor_page(logs: Sequence[TrainingLog], *, width: int, height: int | None,
     lines = []
     for number, (name, log) in enumerate(zip(names, logs, strict=True)):
         mark = coloured(MARKS[number % len(MARKS)], number, colour) if len(logs) > 1 else " "
-        lines += [f"{mark} {f'{name}: {state(log)}'[: width - 2]}", *_in_lines(numbers(log), width=width)]
+        lines += [f"{mark} {f'{name}: {state(log)}'[: width - 2]}", *in_lines(numbers(log), width=width)]
     shown = [name for name in CURVES if any(log.curves.get(name) for log in logs)]
     if not shown:
         return "\n".join([*lines, "  no metrics yet"])
@@ -117,7 +117,7 @@ def shortest_names(directories: Sequence[Path]) -> list[str]:
     return [str(directory) for directory in directories]
 
 
-def _in_lines(text: str, *, width: int) -> list[str]:
+def in_lines(text: str, *, width: int) -> list[str]:
     """`text` set in by two, with line ends behind commas only; what is longer than a line is cut."""
     lines = [""]
     for part in text.split(", "):

@@ -43,6 +43,8 @@ class TrainingLog:
     """Values that were NaN or infinite, which no curve holds."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     planned_steps: int | None = None
+    rows_per_step: int | None = None
+    """Of all processes and micro-batches together."""
     stage: str | None = None
     """As the newest checkpoint calls it: "pretraining", "instruction tuning"; None before there is one."""
     machine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -127,6 +129,7 @@ def read_training(directory: Path) -> TrainingLog:
         num_not_finite=num_not_finite,
         settings=plan.get("settings", {}),
         planned_steps=plan.get("total_steps"),
+        rows_per_step=plan.get("rows_per_step"),
         stage=manifest.get("stage"),
         machine=state.get("numerics", {}),
         vocab_size=shape.get("vocab_size")

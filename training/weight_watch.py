@@ -125,6 +125,8 @@ def signal_share(trainer: Trainer, gradient_norm: float) -> float | None:
         for name in MOMENTUM_NAMES
         if name in state
     ]
+    if not means:  # an optimizer of somebody's own, which keeps no mean under a name that is known here
+        return None
     squared_mean = float(whole(torch.nn.utils.get_total_norm(means))) ** 2
     kept = (1 - trainer.config.beta1) / (1 + trainer.config.beta1)
     return min(1.0, max(0.0, (squared_mean / squared - kept) / (1 - kept)))

@@ -50,6 +50,7 @@ def log(curves: Mapping[str, Sequence[float]] | None = None, **facts: Any) -> Tr
         shown,
         settings={"learning_rate": 1e-3, "batch_size": 4, "gradient_accumulation_steps": 1},
         planned_steps=1000,
+        rows_per_step=4,
         stage="pretraining",
         vocab_size=4096,
         is_finished=True,
@@ -83,7 +84,17 @@ SHOWN: list[tuple[Callable[..., Any], TrainingLog, str]] = [
     (
         diagnosis.has_small_batches,
         log({"train/gradient_signal_share": [0.01] * 10}),
-        "noise of 4 rows a step",
+        "noise of a batch of 4 rows",
+    ),
+    (
+        diagnosis.accumulates_too_much,
+        log({"train/gradient_signal_share": [0.8] * 10}, settings={"gradient_accumulation_steps": 8}),
+        "80% of a squared gradient",
+    ),
+    (
+        diagnosis.accumulates_too_much,
+        log({"train/gradient_signal_share": [0.8] * 10}, rows_per_step=64),  # by global_batch_tokens
+        "half the gradient_accumulation_steps or global_batch_tokens",
     ),
     (
         diagnosis.memorises,
@@ -133,6 +144,12 @@ NOT_SHOWN: list[tuple[Callable[..., Any], TrainingLog]] = [
     ),
     # The first line alone waited: files were opened.
     (diagnosis.waits_for_data, log({"train/data_wait_share": [0.9, *[0.01] * 99]})),
+    # Without accumulation a large batch costs no time that a smaller one would not.
+    (diagnosis.accumulates_too_much, log({"train/gradient_signal_share": [0.8] * 10})),
+    (
+        diagnosis.accumulates_too_much,
+        log({"train/gradient_signal_share": [0.5] * 10}, settings={"gradient_accumulation_steps": 8}),
+    ),
     # Held-out text that gets better, however far the training loss is below it.
     (
         diagnosis.memorises,

@@ -75,5 +75,6 @@ def test_what_happened_besides_steps_is_told() -> None:
     event = {"time": "now", "step": 50, "kind": "rollback", "to_step": 40, "reason": "<b>spike</b>"}
     text = training_page(log(), [], [event])
     assert Page(text).open == []
+    text = text.replace("<wbr>", "")
     assert "to step: 40; reason: &lt;b&gt;spike" in text
     assert "What happened besides steps" not in training_page(log(), [])

@@ -130,3 +130,12 @@ def test_the_signal_share_is_that_of_made_up_gradients(kit, signal: float, optim
     assert shares[:59] == [None] * 59
     settled = shares[70:]
     assert sum(settled) / len(settled) == pytest.approx(signal, abs=0.03)
+
+
+def test_of_an_optimizer_that_keeps_no_known_mean_no_signal_share_is_claimed(kit) -> None:
+    trainer = kit.trainer()
+    trainer.train_step(batches(kit, 1))
+    trainer.progress.step = 1000
+    assert signal_share(trainer, 1.0) is not None
+    trainer.optimizers = [torch.optim.SGD(trainer.model.parameters(), lr=0.1)]
+    assert signal_share(trainer, 1.0) is None
