@@ -10,7 +10,6 @@ from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
     create_selective_checkpoint_contexts,
-    noop_context_fn,
 )
 
 Recompute = Literal["none", "selective", "full"]
@@ -32,8 +31,9 @@ def recomputing(mode: Recompute, block: Callable[..., Tensor], *arguments: Any) 
     """
     if mode == "none":
         return block(*arguments)
-    keep = _keep_products if mode == "selective" else noop_context_fn
-    result: Tensor = checkpoint(block, *arguments, use_reentrant=False, context_fn=keep)
+    # Torch's own default for the other mode is not to be named: within compiled code that is refused.
+    options: dict[str, Any] = {"context_fn": _keep_products} if mode == "selective" else {}
+    result: Tensor = checkpoint(block, *arguments, use_reentrant=False, **options)
     return result
 
 

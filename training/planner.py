@@ -12,12 +12,17 @@ from core.errors import ConfigError
 from core.training_config import ModelConfig, PipelineConfig
 from models.counting import count_parameters, flops_per_token
 from training.scaling_law import expected_loss
+from training.schedules import rate_beside_muon
 from training.speed_probe import Speed
 
 SHARE_FOR_STEPS = 0.93
 """Of the time of a training; the rest is for evaluations and checkpoints (measured: 4 to 8 % in the quickstart)."""
 
-WIDTHS = (*range(64, 512, 64), *range(512, 1024, 128), *range(1024, 2048, 256), *range(2048, 8193, 512))
+WIDTHS = (*range(128, 512, 64), *range(512, 1024, 128), *range(1024, 2048, 256), *range(2048, 8193, 512))
+"""From 128 on: the law knows nothing of models below 44 million parameters and would take 64 for a few minutes, where
+128 with three layers learned more in equal time (docs/experiments.md)."""
+
+FEWEST_LAYERS = 3
 FEATURES_PER_LAYER = 64
 """Width over depth: the shapes that Levine et al. 2020 and nanochat's scaling runs find best lie around it."""
 
@@ -32,9 +37,10 @@ BYTES_PER_TOKEN = {1024: 2.2, 2048: 2.5, 4096: 2.8, 8192: 3.1, 16_384: 3.4, 32_0
 CONTEXTS = ((8e6, 256), (3e7, 512), (2e8, 1024), (math.inf, 2048))
 """Up to so many parameters → tokens of context, as in the shipped presets."""
 
-TOKENS_A_STEP, AT_TOKENS = 1024, 1e6
+TOKENS_A_STEP, AT_TOKENS = {"adamw": 1024, "muon": 2048}, 1e6
 """The best batch grows as the root of the tokens of the run and hardly with the model (Zhang et al. 2024, "How does
-critical batch size scale in pre-training?"); fixed where it was measured here: 1,024 beat 4,096 on a million tokens."""
+critical batch size scale in pre-training?"); fixed where it was measured here, for AdamW and for Muon, whose cost is by
+the step (docs/experiments.md)."""
 
 TUNING_PASSES, TUNING_TOKENS = 22.0, 55_000
 """So many passes over so many tokens of conversations taught the quickstart nearly all of its answers."""
@@ -112,7 +118,7 @@ def candidate_shapes(config: PipelineConfig, *, vocabulary: int) -> Iterator[Mod
     given = config.model.model_dump(exclude_unset=True)
     fixed_width, fixed_depth = given.get("hidden_size"), given.get("num_layers")
     for width in (fixed_width,) if fixed_width is not None else WIDTHS:
-        depth = fixed_depth or max(2, round(width / FEATURES_PER_LAYER))
+        depth = fixed_depth or max(FEWEST_LAYERS, round(width / FEATURES_PER_LAYER))
         values = {
             "hidden_size": width,
             "num_layers": depth,
@@ -206,9 +212,10 @@ def bytes_per_token(vocabulary: int) -> float:
     return BYTES_PER_TOKEN[nearest]
 
 
-def tokens_a_step(num_tokens: float) -> float:
+def tokens_a_step(num_tokens: float, optimizer: str) -> float:
     """The batch of a run of so many tokens, in tokens."""
-    return TOKENS_A_STEP * math.sqrt(max(num_tokens, AT_TOKENS) / AT_TOKENS)
+    least = TOKENS_A_STEP.get(optimizer, TOKENS_A_STEP["adamw"])
+    return least * math.sqrt(max(num_tokens, AT_TOKENS) / AT_TOKENS)
 
 
 def learning_rate_for(shape: ModelConfig, num_tokens: float, batch_tokens: float) -> float:
@@ -233,12 +240,15 @@ def choices_for(
     """
     shape = candidate.shape
     context = shape.max_position_embeddings
-    batch = tokens_a_step(candidate.num_tokens)
+    optimizer = config.training.optimizer
+    batch = tokens_a_step(candidate.num_tokens, optimizer)
+    adamw_rate = learning_rate_for(shape, candidate.num_tokens, batch)
+    rate = rate_beside_muon(shape.hidden_size) if optimizer == "muon" else adamw_rate
     rows, accumulation = _rows_and_accumulation(batch / context, micro_batch_tokens // context)
     training = _schedule(candidate.num_tokens, rows * accumulation * context) | {
         "batch_size": rows,
         "gradient_accumulation_steps": accumulation,
-        "learning_rate": learning_rate_for(shape, candidate.num_tokens, batch),
+        "learning_rate": float(f"{rate:.2g}"),
         "time_budget_seconds": round(candidate.pretraining_seconds, 1),
     }
     wanted: dict[str, dict[str, Any]] = {
@@ -255,8 +265,8 @@ def choices_for(
         rows = max(1, min(4, micro_batch_tokens // context))
         wanted["instruction"] = _schedule(tuning_tokens, rows * context) | {
             "batch_size": rows,
-            # The quickstart tunes with two thirds of the rate that it learned to read with.
-            "learning_rate": float(f"{2 / 3 * training['learning_rate']:.2g}"),
+            # Tuning is AdamW's; the quickstart does it with two thirds of the rate that it would learn to read with.
+            "learning_rate": float(f"{2 / 3 * adamw_rate:.2g}"),
             "time_budget_seconds": round(candidate.tuning_seconds, 1),
         }
     return _without_given(wanted, config)

@@ -35,7 +35,7 @@ def test_every_shape_is_one_that_other_tools_load() -> None:
         assert shape.hidden_size % 64 == 0
         assert shape.features_per_head in (64, 128)
         assert shape.features_per_head * shape.num_attention_heads == shape.hidden_size
-        assert shape.num_layers == max(2, round(shape.hidden_size / 64))
+        assert shape.num_layers == max(3, round(shape.hidden_size / 64))
         assert shape.architecture == "qwen3"
 
 
@@ -46,7 +46,7 @@ def test_more_time_never_chooses_a_smaller_model_or_promises_a_higher_loss() -> 
     ]
     sizes = [one.num_parameters for one in chosen]
     assert sizes == sorted(sizes)
-    assert sizes[-1] > 10 * sizes[0]
+    assert sizes[-1] > 8 * sizes[0]
     losses = [one.loss for one in chosen]
     assert losses == sorted(losses, reverse=True)
 
@@ -105,7 +105,7 @@ def test_the_vocabulary_grows_with_the_text() -> None:
 
 
 def test_batch_and_learning_rate_meet_what_the_quickstart_found() -> None:
-    assert tokens_a_step(1e6) == 1024
+    assert (tokens_a_step(1e6, "adamw"), tokens_a_step(1e6, "muon")) == (1024, 2048)
     shape = ModelConfig(vocab_size=4096)
     assert learning_rate_for(shape, 1e6, 1024) == pytest.approx(0.003, rel=0.3)
     assert tuning_passes(55_000) == pytest.approx(22)
