@@ -146,12 +146,25 @@ def joined() -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def dump_stacks_of_hanging(world: World) -> Iterator[None]:
-    """Where there are several processes, SIGUSR1 makes this one print where it is, to see from outside what hangs."""
-    if world.size > 1 and hasattr(signal, "SIGUSR1"):  # absent on Windows
-        with contextlib.suppress(io.UnsupportedOperation):  # a standard error that is no file, as in tests
-            faulthandler.register(signal.SIGUSR1)
-    yield
+def dump_stacks_of_hanging(world: World) -> Iterator[Callable[[], None]]:
+    """A function to call after each step of several processes: where one takes as long as the others wait for it, it
+    prints on the standard error where it stands. SIGUSR1 makes it do so at once."""
+    if world.size == 1:
+        yield _nothing
+        return
+    with contextlib.suppress(
+        io.UnsupportedOperation, AttributeError
+    ):  # no file, as in tests; no such signal (Windows)
+        faulthandler.register(signal.SIGUSR1)
+    seconds = collective_timeout_seconds()
+    try:
+        yield lambda: faulthandler.dump_traceback_later(seconds)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _nothing() -> None:
+    """Where there is one process, nobody waits for it."""
 
 
 def collective_timeout_seconds() -> float:

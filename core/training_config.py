@@ -356,6 +356,7 @@ class OptimizationConfig(Config):
         "auto",
         description="torch.compile, which takes some seconds at the start and fewer for each step after: auto = where "
         "it works and the run is long enough to win by it. true means on, false means off.",
+        json_schema_extra=RUNTIME,
     )
     verify_data: bool = Field(
         True,
@@ -474,8 +475,14 @@ class OptimizationConfig(Config):
         return self
 
     def fingerprint_settings(self) -> dict[str, Any]:
-        """As for every section; with early stopping the cadence of evaluations decides where the run ends."""
+        """As for every section, but of a step's rows their number counts, and not how they are divided.
+
+        With early stopping the cadence of evaluations decides where the run ends.
+        """
         values = super().fingerprint_settings()
+        rows = values.pop("batch_size") * values.pop("gradient_accumulation_steps")
+        if self.global_batch_tokens is None:
+            values["batch_size x gradient_accumulation_steps"] = rows
         if self.early_stopping_patience is not None:
             values |= {"eval_steps": self.eval_steps, "eval_batches": self.eval_batches}
         return values

@@ -19,7 +19,7 @@ from core.config import read_json_object
 from core.config_files import lay_over, load_config
 from core.distributed import joined
 from core.errors import DataError, MismatchError
-from core.files import TEMPORARY_MARK, lock, remove, write_json
+from core.files import TEMPORARY_MARK, check_writable, lock, remove, write_json
 from core.stage import Artifact, Decision, Selection, Stage, load_artifact
 from core.stage_plan import plan_stages
 from core.stage_run import run_stages
@@ -246,10 +246,12 @@ def _locked(
     ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock(run_directory / ".lock", held=run_directory))
+        check_writable(run_directory)
         for stage in may_run:
             place = stage.place(config)
             # Beside it, because a stage's own directory must not exist before it is whole.
             stack.enter_context(lock(place.parent / f".{place.name}.lock", held=place))
+            check_writable(place)
         # Where digests of raw files are remembered from now on; before there was a run, nothing was to be written.
         if (digests := digests_database(config)) is not None:
             digests.parent.mkdir(parents=True, exist_ok=True)

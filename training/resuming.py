@@ -1,8 +1,10 @@
 """Going on from a checkpoint: whether it is this run's, what is put back, and how exactly. Knows no hooks, no loop."""
 
+import dataclasses
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,11 @@ from training.checkpoint import (
     load_trainer_state,
     verify_checkpoint,
 )
+from training.compiling import should_compile
 from training.events import record_event
 from training.optimizer import load_optimizer_tensors
 from training.parallel import load_weights
-from training.run_length import LENGTH_SETTINGS
+from training.run_length import LENGTH_SETTINGS, RunLength
 from training.trainer import LossFunction, Trainer
 from training.trainer_state import check_state, read_progress
 
@@ -40,20 +43,27 @@ VISIBLE_AFTER_SECONDS = 60.0
 
 
 def agreed_checkpoint(
-    world: World, directory: Path, *, wait_seconds: float = VISIBLE_AFTER_SECONDS
+    world: World,
+    directory: Path,
+    *,
+    find: Callable[[Path], Path | None] = latest_checkpoint,
+    wait_seconds: float = VISIBLE_AFTER_SECONDS,
 ) -> Path | None:
     """The newest intact checkpoint in `directory`, found by the main process and the same one in all.
+
+    Args:
+        find: What finds it there.
 
     Raises:
         CorruptArtifactError: there are checkpoints, and none is intact.
         MismatchError: this process sees another file system than the main one.
     """
 
-    def find() -> list[str] | None:
-        path = latest_checkpoint(directory)
+    def found_by_main() -> list[str] | None:
+        path = find(directory)
         return None if path is None else [path.name, sha256_file(path / MANIFEST_NAME)]
 
-    found = world.from_main(find)
+    found = world.from_main(found_by_main)
     if found is None:
         return None
     name, digest = found
@@ -136,6 +146,14 @@ def read_state(
             "back, or start a new run from its weights"
         )
     return state
+
+
+def carried_out_as_asked(length: RunLength, config: OptimizationConfig, device: torch.device) -> RunLength:
+    """The length of a run that is gone on from, compiled if that is said; where it is left to us, as it began."""
+    if config.compile == "auto":
+        return length
+    compiled = should_compile(config.compile, device, expected_seconds=math.inf)
+    return dataclasses.replace(length, compiled=compiled)
 
 
 def is_other_data(state: Mapping[str, Any], data_fingerprint: str | None) -> bool:

@@ -13,6 +13,7 @@ from training.batches import BatchSource, RowBatches
 from training.checkpoint import list_checkpoints, step_of, verify_checkpoint
 from training.events import record_event
 from training.losses import Batch
+from training.resuming import agreed_checkpoint
 from training.stability import Stability, Trouble, Window, add_window, number_at
 from training.step_report import StepReport, arrived
 from training.trainer import Trainer
@@ -106,8 +107,10 @@ class WatchStability:
         if trouble is None or trainer.config.max_rollbacks is None:
             return
         self._wait_for_saves()
-        checkpoint = _from_main(
-            trainer, lambda: newest_intact(trainer.output_dir, at_most=trouble.first_step)
+        checkpoint = agreed_checkpoint(
+            trainer.world,
+            trainer.output_dir,
+            find=lambda directory: newest_intact(directory, at_most=trouble.first_step),
         )
         if checkpoint is None:
             logger.warning(
@@ -187,11 +190,6 @@ def find_trouble(stability: Stability, report: StepReport, *, sigmas: float | No
     if report.skipped or sigmas is None:
         return trouble
     return stability.note_loss(report.loss_nats, step=report.step, sigmas=sigmas)
-
-
-def _from_main(trainer: Trainer, find: Callable[[], Path | None]) -> Path | None:
-    found = trainer.world.from_main(lambda: None if (path := find()) is None else str(path))
-    return None if found is None else Path(found)
 
 
 def newest_intact(directory: Path, *, at_most: int) -> Path | None:

@@ -27,6 +27,26 @@ MAX_MISSED_SAVES = 3
 takes a person to make room."""
 
 
+CHECKPOINTS_AT_A_TIME = 2.2
+"""The one that is written, the one that it follows, and some room."""
+
+
+def check_room(directory: Path, model: TransformerLM) -> None:
+    """Refuse to begin what could not be saved: a run may save once only, at its end.
+
+    Raises:
+        DiskError: the disk has less room than two checkpoints take.
+    """
+    # float32 weights and two numbers of AdamW for each.
+    needed = CHECKPOINTS_AT_A_TIME * 12 * sum(parameter.numel() for parameter in model.parameters())
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise DiskError(
+            f"{directory}: two checkpoints need {needed / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free; make "
+            "room, or choose another output directory"
+        )
+
+
 class CheckpointSaver:
     """Writes checkpoints, at most one at a time; as a context, it leaves when the last one is written.
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from core.device_manager import DeviceManager
 from core.distributed import World, dump_stacks_of_hanging, joined
 from core.errors import BloomeryError, ConfigError, CorruptArtifactError, MismatchError, Preempted
-from core.files import explain_disk_errors, write_json
+from core.files import check_writable, explain_disk_errors, write_json
 from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
@@ -55,6 +55,7 @@ from training.hooks import (
 from training.losses import next_token_loss
 from training.optimizer import optimizer_tensors
 from training.resuming import (
+    carried_out_as_asked,
     is_other_data,
     name_of,
     note_data_change,
@@ -67,7 +68,7 @@ from training.rollback import GoBack, WatchStability, WithoutWindows
 from training.run_length import RunLength, fix_length, with_new_end
 from training.run_log import PLAN_FILE
 from training.samples import WriteSamples
-from training.saving import CheckpointSaver, whole_copy
+from training.saving import CheckpointSaver, check_room, whole_copy
 from training.schedules import Horizon
 from training.status_line import ShowProgress
 from training.step_batch import StepBatch
@@ -151,9 +152,10 @@ def train_model(
     numerics = device_manager.numerics(
         deterministic=config.deterministic, tf32=config.mixed_precision != "fp32"
     )
-    with joined() as world, dump_stacks_of_hanging(world), numerics:
+    with joined() as world, dump_stacks_of_hanging(world) as note_that_it_moves, numerics:
         if world.is_main:
             _prepare_directory(output_dir, checkpoint)
+            check_room(output_dir, model)
         world.wait()
         if device_manager.device.type == "cpu":
             keep_freed_memory()
@@ -185,6 +187,7 @@ def train_model(
                 step_batch,
                 done=state["progress"]["step"],
             )
+            length = carried_out_as_asked(length, config, device_manager.device)
         trainer = Trainer(
             model,
             config,
@@ -240,6 +243,7 @@ def train_model(
             rows if config.verify_data and world.is_main else None,
         )
         on_signal = StopOnSignal()
+        hooks = (lambda _trainer, _report: note_that_it_moves(), *hooks)
         while True:
             try:
                 return _run(trainer, source, val_loader, origin, description, hooks, on_signal)
@@ -275,6 +279,7 @@ def _note_smaller_parts(trainer: Trainer, length: RunLength, rows: int, *, step:
 def _prepare_directory(output_dir: Path, checkpoint: Path | None) -> None:
     with explain_disk_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
+    check_writable(output_dir)
     clear_away_leftovers(output_dir)
     if checkpoint is None and (found := list_checkpoints(output_dir)):
         raise ConfigError(
@@ -322,12 +327,8 @@ def _go_back(trainer: Trainer, back: GoBack, length: RunLength) -> None:
 
 def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, Any] | None) -> Horizon:
     """Where the run ends: as its checkpoint has it, unless another length was asked for since."""
-    if state is not None:
-        then = dataclasses.replace(
-            RunLength(**state["length"]), most_rows_at_a_time=length.most_rows_at_a_time
-        )
-        if then == length:
-            return Horizon(**state["horizon"])
+    if state is not None and state["length"]["settings"] == length.settings:
+        return Horizon(**state["horizon"])
     return Horizon.of(config, length.total_steps)
 
 
@@ -438,9 +439,11 @@ def _run(
     world.wait()  # a launcher that sees one process end soon ends the one that still writes
     if check is not None:
         check.refuse_damage(trainer)
-    if on_signal.received is not None:
+    # Asked of all once more: a signal after the last step would part those who go on from those who leave.
+    if world.any(on_signal.received is not None):
+        by = on_signal.received or "a signal to another process"
         raise Preempted(
-            f"{on_signal.received} at step {trainer.progress.step} of {trainer.total_steps}; saved in "
+            f"{by} at step {trainer.progress.step} of {trainer.total_steps}; saved in "
             f"{step_directory(output_dir, trainer.progress.step)}, the same command goes on from there"
         )
     if trainer.should_stop is not None:

@@ -131,7 +131,10 @@ def test_a_directory_with_checkpoints_is_not_trained_over(kit) -> None:
     ("settings", "message"),
     [
         ({"learning_rate": 0.5}, r"learning_rate: was 0\.01, now 0\.5"),
-        ({"seed": 3, "batch_size": 2}, r"batch_size: was 4, now 2; seed: was 1337, now 3"),
+        (
+            {"seed": 3, "batch_size": 2},
+            r"batch_size x gradient_accumulation_steps: was 4, now 2; seed: was 1337, now 3",
+        ),
     ],
 )
 def test_resuming_with_other_settings_names_them(kit, settings: dict[str, object], message: str) -> None:
