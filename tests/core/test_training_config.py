@@ -204,7 +204,7 @@ def test_where_and_how_often_stay_out_of_the_fingerprint_and_what_is_learned_doe
     assert not {"output_dir", "save_steps", "eval_steps", "wandb", "logging_steps"} & settings.keys()
     assert {
         "learning_rate",
-        "batch_size",
+        "batch_size x gradient_accumulation_steps",
         "seed",
         "total_steps",
         "data",

@@ -1,6 +1,8 @@
 """Several processes that train one model: the run is that of a single one, and no process leaves it unnoticed."""
 
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +101,14 @@ def test_when_a_process_is_killed_the_others_end_and_the_run_goes_on_with_the_sa
 def test_a_process_that_hangs_ends_the_run_with_a_message(tmp_path: Path) -> None:
     processes = start(tmp_path, SETTINGS, processes=2, trouble={"kind": "hangs", "rank": 1, "step": 5})
     _, errors = processes[0].communicate(timeout=TIMEOUT_SECONDS + 60)
+    processes[1].send_signal(signal.SIGUSR1)
+    time.sleep(0.5)
     processes[1].kill()
-    processes[1].communicate()
+    _, of_the_other = processes[1].communicate()
     assert processes[0].returncode == 70
+    # It told by itself where it stood, and once more when it was asked.
+    assert f"Timeout (0:00:{TIMEOUT_SECONDS})!" in of_the_other
+    assert of_the_other.count("in strike") == 2
     assert f"did not answer for {TIMEOUT_SECONDS} s" in errors
     assert (tmp_path / "step_4" / "MANIFEST.json").exists()
 
