@@ -248,7 +248,7 @@ def test_early_stopping_ends_the_run_and_stays_ended(kit) -> None:
 
 
 def test_a_time_budget_ends_the_run_and_what_is_spent_of_it_counts_after_an_interruption(kit) -> None:
-    budget = {"total_steps": None, "time_budget_seconds": 4.0, "eval_steps": 1000, "save_steps": 1000}
+    budget = {"total_steps": None, "time_budget_seconds": 8.0, "eval_steps": 1000, "save_steps": 1000}
     with pytest.raises(Preempted):
         run(kit, 20, **budget)
     [saved] = (kit.root / "checkpoints").glob("step_*")
@@ -257,9 +257,9 @@ def test_a_time_budget_ends_the_run_and_what_is_spent_of_it_counts_after_an_inte
     result = run(kit, resume=saved, **budget)
     elapsed = time.monotonic() - started
     assert result.num_steps == result.total_steps > 20
-    assert 0 < spent < 4
+    assert 0 < spent < 8
     # How close it comes is tested with a clock of its own; here only that it neither starts over nor goes on for ever.
-    assert elapsed < 3 * (4.0 - spent) + 3
+    assert elapsed < 3 * (8.0 - spent) + 3
 
 
 @pytest.mark.parametrize(
