@@ -4,7 +4,7 @@ A stage is frozen data; the line is an ordered tuple of them, each reading earli
 whose manifest says what it was made from.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -102,6 +102,12 @@ class Selection:
     only: str | None = None
     rebuild: frozenset[str] = frozenset()
     skip: frozenset[str] = frozenset()
+
+    def may_run(self, stage: str, names: Sequence[str]) -> bool:
+        """Whether `stage` is among those of `names`, in the line's order, that the user has not ruled out."""
+        if stage in self.skip or self.only not in (None, stage):
+            return False
+        return self.until not in names or names.index(stage) <= names.index(self.until)
 
 
 Action = Literal["reuse", "run", "continue", "redo", "blocked", "taken as it is", "skipped"]

@@ -85,8 +85,11 @@ def settle(config: PipelineConfig, sources: Sources | None) -> tuple[PipelineCon
     return config, notes
 
 
-def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
+def check(config: PipelineConfig, sources: Sources | None, *, trains: bool = True) -> Estimate:
     """What the run needs, once everything that can be known beforehand is found in order.
+
+    Args:
+        trains: Whether a model is trained this time: memory and disk for it are asked for then only.
 
     Raises:
         DeviceError: the device is not there.
@@ -114,7 +117,7 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
     check_places(config)
     estimate = estimate_needs(config)
     memory = device.total_memory_bytes()
-    if memory and estimate.state_bytes > memory:
+    if trains and memory and estimate.state_bytes > memory:
         raise ConfigError(
             f"the model has {estimate.num_parameters:,} parameters; training it needs at least "
             f"{estimate.state_bytes / 1e9:.1f} GB and {device.device} has {memory / 1e9:.1f} GB; choose a smaller "
@@ -122,7 +125,7 @@ def check(config: PipelineConfig, sources: Sources | None) -> Estimate:
         )
     place = config.training.output_dir or config.run.directory
     free = shutil.disk_usage(_existing_parent(place)).free
-    if estimate.disk_bytes > free:
+    if trains and estimate.disk_bytes > free:
         raise DiskError(
             f"{place}: the checkpoints need about {estimate.disk_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
             "free; make room, or lower training.save_total_limit"

@@ -129,11 +129,12 @@ def plan_line(
 ) -> tuple[PipelineConfig, list[Decision], Estimate]:
     """The settled configuration, what running the line now would do, and what it needs; nothing is written."""
     config, _ = settle(config, sources)
-    estimate = check(config, sources)
     stages = line(sources)
+    trains = _trains(stages, selection)
+    estimate = check(config, sources, trains=trains)
     if _needs_plan(config, selection):
         config, record = plan_for(config, sources, _finished(stages[0], config), keep=False)
-        estimate = replace(check(config, sources), planned=record["expected"])
+        estimate = replace(check(config, sources, trains=trains), planned=record["expected"])
     return config, plan_stages(stages, config, selection), estimate
 
 
@@ -174,16 +175,22 @@ def train_llm_from_scratch(
             settled, notes = settle(resolve_config(config), given)
             for note in notes:
                 logger.info(note)
-            check(settled, given)
+            trains = _trains(stages, selection)
+            check(settled, given, trains=trains)
             shared = leader.sharing(stages)
             with _locked(shared, settled, selection):
                 if _needs_plan(settled, selection):
                     corpus = _collected(stages[0], settled, selection)
                     settled, _ = plan_for(settled, given, corpus, keep=True)
-                    check(settled, given)
+                    check(settled, given, trains=trains)
                 artifacts = _run(shared, settled, selection, announce or _log_decision)
             leader.finish(settled, artifacts)
     return TrainedLine(settled, artifacts)
+
+
+def _trains(stages: Sequence[Stage[PipelineConfig]], selection: Selection) -> bool:
+    names = [stage.name for stage in stages]
+    return any(stage.resumable and selection.may_run(stage.name, names) for stage in stages)
 
 
 def _needs_plan(config: PipelineConfig, selection: Selection) -> bool:

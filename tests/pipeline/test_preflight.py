@@ -1,13 +1,17 @@
 """What is refused before any work: every file and directory that a setting names, when it is not what it should be."""
 
+import contextlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from core.config_files import load_config
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError, DataError, DiskError
+from core.stage import Selection
 from core.training_config import PipelineConfig
 from pipeline.run import plan_line
 
@@ -269,3 +273,16 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(here: Path) -> N
         ConfigError, match=r"model\.vocab_size 8192 is below the 900\d tokens of tokenizer\.path many"
     ):
         plan_line(PipelineConfig.from_dict({"data": {"raw_dir": "raw"}, **config}))
+
+
+def test_room_for_checkpoints_is_asked_for_by_who_trains_only(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1_000_000))
+    config = PipelineConfig.from_dict({"data": {"raw_dir": "raw", "corpus": "directory"}})
+    for selection in (Selection(), Selection(until="pretrain"), Selection(only="finetune")):
+        with pytest.raises(DiskError, match=r"need about .* GB and 0\.0 GB are free; make room"):
+            plan_line(config, selection=selection)
+    for selection in (Selection(until="dataset"), Selection(skip=frozenset({"pretrain", "finetune"}))):
+        with contextlib.suppress(ConfigError):  # nothing is there yet that could be taken as it is
+            plan_line(config, selection=selection)
