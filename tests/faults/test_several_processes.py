@@ -19,6 +19,8 @@ ROWS_OF_TOKENS = 16
 SETTINGS = {
     "total_steps": NUM_STEPS,
     "save_steps": 4,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
     "batch_size": 2,
     "global_batch_tokens": 8 * ROWS_OF_TOKENS,
     "compile": "off",
