@@ -80,14 +80,15 @@ def test_several_processes_end_with_the_weights_of_one(
 
 
 def test_spread_matrices_decay_as_whole_ones_but_where_a_step_is_next_to_zero(tmp_path: Path) -> None:
-    settings = {**SETTINGS, "optimizer": "muon", "matrix_learning_rate": 0.02, "weight_decay": 0.1}
+    # Two updates: what a difference does to the gradients after it is not looked at.
+    settings = {**SETTINGS, "optimizer": "muon", "total_steps": 2, "weight_decay": 0.1}
     train(tmp_path / "one", settings, processes=1)
     train(tmp_path / "two", {**settings, "parallel": "fsdp"}, processes=2)
     expected, found = final_weights(tmp_path / "one"), final_weights(tmp_path / "two")
     distances = torch.cat([(found[name] - weight).abs().flatten() for name, weight in expected.items()])
     assert (distances > ROUNDING).float().mean() < 1e-3
     largest = max(float(weight.abs().max()) for weight in expected.values() if weight.ndim == 2)
-    assert distances.max() < NUM_STEPS * 0.02 * 0.1 * largest
+    assert distances.max() < 2 * 0.02 * 0.1 * largest
 
 
 @pytest.mark.parametrize(
