@@ -40,7 +40,7 @@ def test_the_flags_in_the_documents_are_those_of_the_scripts() -> None:
         (REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "docs/training.md")
     )
     known = set()
-    for script in (REPOSITORY / "scripts").glob("*.py"):
+    for script in [*(REPOSITORY / "scripts").glob("*.py"), *(REPOSITORY / "benchmarks").glob("*.py")]:
         known |= set(re.findall(r"\"(--[a-z-]+)\"", script.read_text(encoding="utf-8")))
     foreign = {"--editable", "--constraint", "--help", "--max-tokens", "--logdir"}
     torchrun = {
