@@ -37,12 +37,13 @@ from pipeline.sources import Sources, collect_sources, source_facts, standard_li
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_report import report_tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
+from training.carrying_out import TrainingResult
 from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
 from training.pretraining_trainer import PretrainingTrainer
 from training.resuming import agreed_checkpoint
 from training.run_log import read_training
 from training.run_plots import PLOTS_NAME, can_plot, write_plots
-from training.session import TrainingResult, row_loaders
+from training.session import row_loaders
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,9 @@ from core.training_config import InstructionConfig
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
+from training.carrying_out import TrainingResult
 from training.losses import next_token_loss
-from training.session import TrainingResult, train_model
+from training.session import train_model
 from training.trainer import Hook, LossFunction
 
 DEFAULT_EPOCHS = 3.0
