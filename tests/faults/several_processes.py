@@ -13,7 +13,8 @@ from torch import Tensor
 from tests.line_kit import environment
 
 CHILD = Path(__file__).with_name("train_child.py")
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = 120
+"""How long processes wait for each other: a busy machine lets one of them wait for its compiler."""
 
 
 def start(
@@ -23,6 +24,7 @@ def start(
     processes: int,
     machines: int = 1,
     trouble: dict[str, Any] | None = None,
+    timeout_seconds: int = TIMEOUT_SECONDS,
     program: tuple[str, ...] = (),
 ) -> "list[subprocess.Popen[str]]":
     """The processes by rank; `program` is what they run instead of `train_child.py` in `directory`."""
@@ -44,7 +46,7 @@ def start(
                 "RANK": str(rank),
                 "LOCAL_WORLD_SIZE": str(each),
                 "LOCAL_RANK": str(rank % each),
-                "BLOOMERY_COLLECTIVE_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+                "BLOOMERY_COLLECTIVE_TIMEOUT_SECONDS": str(timeout_seconds),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

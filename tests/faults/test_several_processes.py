@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.faults.several_processes import TIMEOUT_SECONDS, final_weights, finish, losses, start, train
+from tests.faults.several_processes import final_weights, finish, losses, start, train
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
@@ -120,17 +120,19 @@ def test_when_a_process_is_killed_the_others_end_and_the_run_goes_on_with_the_sa
 
 
 def test_a_process_that_hangs_ends_the_run_with_a_message(tmp_path: Path) -> None:
-    processes = start(tmp_path, SETTINGS, processes=2, trouble={"kind": "hangs", "rank": 1, "step": 5})
-    _, errors = processes[0].communicate(timeout=TIMEOUT_SECONDS + 60)
+    limit = 15
+    trouble = {"kind": "hangs", "rank": 1, "step": 5}
+    processes = start(tmp_path, SETTINGS, processes=2, trouble=trouble, timeout_seconds=limit)
+    _, errors = processes[0].communicate(timeout=limit + 60)
     processes[1].send_signal(signal.SIGUSR1)
     time.sleep(0.5)
     processes[1].kill()
     _, of_the_other = processes[1].communicate()
     assert processes[0].returncode == 70
     # It told by itself where it stood, and once more when it was asked.
-    assert f"Timeout (0:00:{TIMEOUT_SECONDS})!" in of_the_other
+    assert f"Timeout (0:00:{limit})!" in of_the_other
     assert of_the_other.count("in strike") == 2
-    assert f"did not answer for {TIMEOUT_SECONDS} s" in errors
+    assert f"did not answer for {limit} s" in errors
     assert (tmp_path / "step_4" / "MANIFEST.json").exists()
 
 
