@@ -129,7 +129,7 @@ def lines(curves: list[Line], span: tuple[float, float] | None = None) -> Elemen
 def test_curves_share_their_axes():
     root = lines([Line("kept", [(0, 0), (50, 10)]), Line("around", [(100, 5)])])
     assert points_of(root) == [[(0, 190), (500, 20)], [(1000, 105)]]
-    assert [one.text for one in root.iter("text")] == ["10", "0", "0", "100"]
+    assert [one.text for one in root.iter("text")] == ["0", "100", "10", "0"]  # the heights' over the curves
 
 
 def test_the_axis_can_be_longer_than_the_curve():
