@@ -30,7 +30,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     yield root, weights(root / "run"), time.monotonic() - started
 
 
-def start(root: Path, *arguments: object) -> "subprocess.Popen[bytes]":
+def start(root: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         command("--config-dir", root / "settings.json", *arguments),
         cwd=root,
@@ -40,10 +40,11 @@ def start(root: Path, *arguments: object) -> "subprocess.Popen[bytes]":
     )
 
 
-def finish(root: Path, *arguments: object) -> dict[str, str]:
-    done = run_script("--config-dir", root / "settings.json", *arguments, cwd=root)
+def finish(root: Path, place: str, *arguments: str) -> dict[str, str]:
+    """The weights that the same command ends with; `place` is `run.dir=…`."""
+    done = run_script("--config-dir", root / "settings.json", place, *arguments, cwd=root)
     assert done.returncode == 0, done.stderr
-    return weights(root / arguments[0].split("=")[1]) if arguments else weights(root / "run")  # type: ignore[attr-defined]
+    return weights(root / place.removeprefix("run.dir="))
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
@@ -60,7 +61,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
         process.kill()
         process.wait()
         stages_reached |= {p.parent.name for p in (root / "killed").glob("*/MANIFEST.json")}
-    assert finish(root, *where) == expected
+    assert finish(root, where) == expected
     assert stages_reached, "every kill came before the first stage was done; the test shows nothing"
 
 
@@ -111,7 +112,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(
     newest.write_bytes(
         data[: len(data) // 2] if damage == "cut" else data[:-7] + bytes([data[-7] ^ 1]) + data[-6:]
     )
-    assert finish(root, *where) == expected
+    assert finish(root, where) == expected
     assert (run / "pretrain" / f"{steps[-1].name}.corrupt-1").is_dir()
 
 
