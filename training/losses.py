@@ -92,6 +92,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
             torch.mm(error, weight, out=d_features[part])
             d_part = (error.T @ x[part]).to(head_weight.dtype)
             d_weight = d_part if d_weight is None else d_weight.add_(d_part)
+            del error  # 32 to 64 MB, which the next part's scores would otherwise lie beside
         ctx.save_for_backward(d_features, torch.zeros_like(head_weight) if d_weight is None else d_weight)
         ctx.features_dtype = features.dtype
         return loss

@@ -16,7 +16,7 @@ from training.dry_run import whole_batch
 from training.schedules import Horizon
 from training.trainer import Trainer
 
-NUM_STEPS = 4
+NUM_STEPS = 10
 
 
 def resident_bytes() -> int:

@@ -36,12 +36,6 @@ CASES: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     ),
 }
 
-NOT_FORESEEN = {
-    "float32, accumulation": "352 MB are foreseen, 435 measured",
-    "large vocabulary": "487 MB are foreseen, 317 measured: the heap of the loss has fewer holes here",
-}
-"""What the rule for the holes in glibc's heap gets wrong; tensors alone are right."""
-
 
 def settings(case: str) -> tuple[ModelConfig, TrainingConfig]:
     shape, training = CASES[case]
@@ -55,15 +49,7 @@ def settings(case: str) -> tuple[ModelConfig, TrainingConfig]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory as Linux tells it")
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.xfail(reason=NOT_FORESEEN[case], strict=True))
-        if case in NOT_FORESEEN
-        else case
-        for case in CASES
-    ],
-)
+@pytest.mark.parametrize("case", CASES)
 def test_the_peak_of_a_real_process_is_foreseen_within_15_percent(case: str) -> None:
     shape, config = settings(case)
     result = subprocess.run(
