@@ -33,7 +33,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(ROOT))
 
 SHAPES = {
-    "quickstart": {"hidden_size": 256, "num_layers": 6, "num_attention_heads": 4},
+    "XS": {"hidden_size": 256, "num_layers": 6, "num_attention_heads": 4},
     "S": {"hidden_size": 384, "num_layers": 6, "num_attention_heads": 6},
 }
 CONTEXT = 256
@@ -102,10 +102,12 @@ def bloomery(task: Task, *, settings: dict[str, Any]) -> tuple[SummedLoss, int]:
     from tokenization.tokenizer import Tokenizer
     from training.batches import RowBatches
     from training.losses import next_token_loss
+    from training.schedules import rate_beside_muon
     from training.session import train_model
 
     shipped = json.loads((ROOT / "configs/quickstart/training_config.json").read_text(encoding="utf-8"))
-    own = {"seed": task.seed, "time_budget_seconds": task.seconds}
+    rate = rate_beside_muon(SHAPES[task.shape]["hidden_size"])
+    own = {"seed": task.seed, "time_budget_seconds": task.seconds, "learning_rate": rate}
     config = TrainingConfig.from_dict({**shipped, **own, **settings})
     model = create_model_from_config(ModelConfig.from_dict(task.model_settings()), seed=task.seed)
     source = RowBatches(task.rows("train"), batch_size=config.batch_size, seed=task.seed)
@@ -351,7 +353,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="of training for each contender and seed")
     parser.add_argument("--seeds", type=int, default=1, help="number of trainings of each contender")
     parser.add_argument("--first-seed", type=int, default=1, help=argparse.SUPPRESS)
-    parser.add_argument("--shape", choices=SHAPES, default="quickstart", help="what to train")
+    parser.add_argument("--shape", choices=SHAPES, default="XS", help="what to train")
     parser.add_argument(
         "--batch-size", type=int, default=4, help="rows in a step of AdamW's recipes; Muon's has its own"
     )

@@ -104,7 +104,7 @@ def test_the_vocabulary_grows_with_the_text() -> None:
     assert sizes[2] == 4096  # the quickstart's
 
 
-def test_batch_and_learning_rate_meet_what_the_quickstart_found() -> None:
+def test_batch_and_learning_rate_meet_what_was_found_by_experiment() -> None:
     assert (tokens_a_step(1e6, "adamw"), tokens_a_step(1e6, "muon")) == (1024, 2048)
     shape = ModelConfig(vocab_size=4096)
     assert learning_rate_for(shape, 1e6, 1024) == pytest.approx(0.003, rel=0.3)
@@ -164,7 +164,7 @@ def test_the_budget_replaces_lengths_and_the_automatic_preset() -> None:
     overrides = {"run": {"time_budget": "3m"}}
     quick = load_config(CONFIG_ROOT / "quickstart", overrides)
     assert quick.training.time_budget_seconds is quick.instruction.time_budget_seconds is None
-    assert quick.model.hidden_size == 256
+    assert quick.model.hidden_size == 128
     assert "hidden_size" in quick.model.model_fields_set
     plain = load_config(CONFIG_ROOT, overrides, preset_for_auto="laptop")
     assert "hidden_size" not in plain.model.model_fields_set
