@@ -23,6 +23,7 @@ from pipeline.sources import Sources, listed_files
 from pipeline.stages import no_instructions, uses_default_instructions
 from training.memory_model import StepMemory, needed_bytes, step_memory
 from training.planner import (
+    SECONDS_AROUND_A_TRAINING,
     Candidate,
     DataFacts,
     candidate_shapes,
@@ -123,7 +124,9 @@ def _make(
     device = DeviceManager(config.training.device)
     speed = _speed(config, facts, device, at_most_seconds=SHARE_FOR_PROBING * budget)
     probing = time.monotonic() - started
-    considered = candidates(config, facts, speed, budget_seconds=budget - probing)
+    num_trainings = 1 if facts.instruction_bytes is None else 2
+    for_steps = budget - probing - num_trainings * SECONDS_AROUND_A_TRAINING
+    considered = candidates(config, facts, speed, budget_seconds=for_steps)
     chosen, choices, memory = _first_that_fits(considered, config, device)
     return {
         "wishes": dict(wishes),
@@ -138,6 +141,7 @@ def _make(
             "loss_by_the_law": chosen.loss,
             "memory_bytes": memory.parts(),
         },
+        "probing_seconds": probing,
         "considered": [str(one) for one in considered],
         "flops_per_second": {str(width): flops for width, flops in speed.flops_per_second.items()},
         "data": dataclasses.asdict(facts),

@@ -5,6 +5,7 @@ A stage reads the directories of earlier stages and writes its own; what it comp
 
 import logging
 import shlex
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
@@ -39,6 +40,7 @@ from tokenization.tokenizer_report import report_tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
 from training.carrying_out import TrainingResult
 from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
+from training.planner import making_up_for
 from training.pretraining_trainer import PretrainingTrainer
 from training.resuming import agreed_checkpoint
 from training.run_log import read_training
@@ -145,6 +147,7 @@ def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     """A model that continues text and conversations → a model that answers."""
     pretrained = inputs["pretrain"].directory / "final"
     tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
+    config = making_up_for(config, inputs["pretrain"].metrics["elapsed_seconds"])
     return _tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
 
 
@@ -215,6 +218,7 @@ def _train(
     dataset: Path,
     out: Path,
 ) -> dict[str, Any]:
+    started = time.monotonic()
     validation = dataset / "validation"
     train, held_out = row_loaders(
         TokenRows(dataset / "train"), TokenRows(validation) if validation.is_dir() else None, settings
@@ -224,7 +228,7 @@ def _train(
     )
     if can_plot() and world().is_main:
         write_plots([read_training(out)], out / PLOTS_NAME)
-    return result.metrics()
+    return result.metrics() | {"elapsed_seconds": time.monotonic() - started}
 
 
 def uses_default_instructions(config: PipelineConfig) -> bool:

@@ -13,8 +13,9 @@ logger = logging.getLogger(__name__)
 PACE_STEPS = 48
 """The pace is that of so many last steps: enough to see past single slow ones, few enough to notice a change."""
 
-MOVE_BY = 0.01
-"""A smaller change of the steps that are left is not worth a move (arbitrary)."""
+SLACK = 0.03
+"""Of the budget: an end that comes at most so early stays where it is. So the last steps, when nothing can be moved any
+more without ending above the lowest rate, may be slower than those before them."""
 
 SAY_FROM = 0.05
 """Moves add up to this share of the run before they are told."""
@@ -56,13 +57,14 @@ class KeepTimeBudget:
         trainer.progress.active_seconds = self.spent_seconds
         if trainer.horizon.progress(report.step) < trainer.horizon.warmup or self._num_steps < 3:
             return
-        left = self._budget - self.spent_seconds - self._longest_between
+        latest = self._budget - self.spent_seconds - self._longest_between
         pace = sum(self._steps) / len(self._steps) + self._between / self._num_steps
+        fewest, most = (max(0, int(left / pace)) for left in (latest - SLACK * self._budget, latest))
+        is_on_time = fewest <= trainer.total_steps - report.step <= most
+        total = trainer.total_steps if is_on_time else report.step + (fewest + most) // 2
         # Clocks differ; the main process' one counts.
-        total = report.step + max(0, int(left / pace))
         total = int(trainer.world.sum(total if trainer.world.is_main else 0)[0])
-        now_left, then_left = total - report.step, trainer.total_steps - report.step
-        if abs(now_left - then_left) > MOVE_BY * max(now_left, then_left):
+        if total != trainer.total_steps:
             self._move(trainer, total, report.step)
 
     def _note(self, report: StepReport) -> None:

@@ -13,6 +13,7 @@ from training.planner import (
     check_budget,
     choices_for,
     learning_rate_for,
+    making_up_for,
     tokens_a_step,
     tuning_passes,
     vocabulary_for,
@@ -170,3 +171,19 @@ def test_the_budget_replaces_lengths_and_the_automatic_preset() -> None:
     assert "hidden_size" not in plain.model.model_fields_set
     named = load_config(CONFIG_ROOT, {"run": {"time_budget": "3m", "preset": "laptop"}})
     assert "hidden_size" in named.model.model_fields_set
+
+
+@pytest.mark.parametrize(("took", "left"), [(70.0, 20.0), (101.5, 20.0), (105.5, 16.0), (160.0, 10.0)])
+def test_what_pretraining_took_too_long_tuning_makes_up_for_but_half_of_it_stays(
+    took: float, left: float
+) -> None:
+    config = PipelineConfig.from_dict(
+        {
+            "run": {"time_budget": "2m"},
+            "training": {"time_budget_seconds": 100.0},
+            "instruction": {"time_budget_seconds": 20.0},
+        }
+    )
+    assert making_up_for(config, took).instruction.time_budget_seconds == left
+    unplanned = config.replace(run=config.run.replace(time_budget=None))
+    assert making_up_for(unplanned, took) == unplanned
