@@ -1,6 +1,7 @@
 """The base class of every configuration: strict, frozen, from and to JSON. Knows nothing of what is configured."""
 
 import json
+import os
 import textwrap
 import types
 import typing
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from core.errors import ConfigError
+from core.files import LONGEST_NAME_BYTES
+from core.json_files import read_json_object
 from core.setting_names import SettingHelp, suggest
 from core.setting_names import nearest as nearest
 
@@ -28,6 +31,14 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        """A path that begins with `~` lies in the home directory: many a shell leaves it as it is in `a=~/b`."""
+        if isinstance(value, tuple):
+            return tuple(map(from_home, value))
+        return from_home(value)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, origin: str = "") -> Self:
         """The configuration that `values` (as JSON has them) describes.
@@ -36,12 +47,12 @@ class Config(BaseModel):
             origin: Where the values came from, for messages: a file name or "command line".
 
         Raises:
-            ConfigError: for an unknown key (with the nearest known one), a wrong type, an empty text or a value out of
-                range.
+            ConfigError: for an unknown key (with the nearest known one), a wrong type, a text that is empty or that
+                nothing can be called, or a value out of range.
         """
-        if empty := list(_empty_texts(cls, values)):
+        if problems := list(_unusable_texts(cls, values)):
             where = f"{origin}: " if origin else ""
-            raise ConfigError("; ".join(f"{where}{key}: is empty; {remedy}" for key, remedy in empty))
+            raise ConfigError("; ".join(f"{where}{key}: {problem}" for key, problem in problems))
         try:
             # By way of JSON, because strict mode then still takes a list for a tuple and a string for a path.
             return cls.model_validate_json(json.dumps(values, default=_json_default))
@@ -127,38 +138,32 @@ class Config(BaseModel):
         return values
 
 
+def from_home(path: Any) -> Any:
+    """`path`, with `~` and `~name` at its beginning replaced by the home directory; what is no path, as it is.
+
+    Raises:
+        ValueError: there is no such user, nobody says where the home directory is, or no file system takes the name.
+    """
+    if not isinstance(path, Path):
+        return path
+    is_address = path.parts[:1] and path.parts[0].endswith(":")
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    if longest > LONGEST_NAME_BYTES and not is_address:
+        raise ValueError(
+            f"a name of {longest} bytes ({str(path)!r:.80}…), file systems take {LONGEST_NAME_BYTES}; choose a shorter "
+            "one"
+        )
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{str(path)!r}: no home directory is known for it; write out the path") from None
+
+
 HELP_COLUMNS = 79
 """Width of the text for `--help`, in characters: a terminal has 80 unless somebody made it wider."""
 
 RUNTIME: dict[str, Any] = {"runtime": True}
 """`json_schema_extra` of a field that stays out of fingerprints (device, cadence, paths, logging)."""
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        ConfigError: the file is missing, is not valid JSON, or repeats a key.
-    """
-
-    def refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ConfigError(f"{path}: key {key!r} stands twice; remove one of them")
-        return dict(pairs)
-
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=refuse_repeated)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a JSON object {{...}}, found {type(value).__name__}")
-    return value
 
 
 def parse_overrides(assignments: Iterable[str], *, configured: type[Config] | None = None) -> dict[str, Any]:
@@ -239,7 +244,7 @@ def _explain(cls: type[Config], error: ValidationError, origin: str) -> str:
         else:
             # Of a union's members each complains; the tag of the member is no part of the user's key.
             key = ".".join(part for part in location if part in _all_field_names(cls) or part.isdigit())
-            lines.append(f"{where}{key}: {item['msg']}, found {json.dumps(item['input'], default=str)}")
+            lines.append(f"{where}{key}: {item['msg']}, found {json.dumps(item['input'], default=str):.200}")
     return "; ".join(dict.fromkeys(lines))
 
 
@@ -248,11 +253,11 @@ def _explain_unknown(cls: type[Config], location: list[str], value: Any) -> str:
     # A section where a section is meant, a setting where a setting is.
     alike = [name for name, field in here.items() if (_section(field) is None) != isinstance(value, dict)]
     place, suggestion = suggest(location, value, here=alike, rows=cls.settings_help())
-    return f"unknown setting {place!r}{suggestion} (known here: {', '.join(sorted(here))})"
+    return f"unknown setting {place!r:.200}{suggestion} (known here: {', '.join(sorted(here))})"
 
 
-def _empty_texts(cls: type[Config], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Settings that are given as a text of nothing, or as a list with one, and what to do instead.
+def _unusable_texts(cls: type[Config], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings that are given as a text of nothing or of what no file can be called, or as a list with one; and why.
 
     Checked before the types are, which make the current directory of an empty path.
     """
@@ -260,13 +265,32 @@ def _empty_texts(cls: type[Config], values: Mapping[str, Any]) -> Iterator[tuple
         field = cls.model_fields.get(name)
         section = None if field is None else _section(field)
         if section is not None and isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", remedy) for key, remedy in _empty_texts(section, value))
-        elif field is not None and any(map(_is_blank, value if isinstance(value, list | tuple) else [value])):
-            yield name, _how_to_unset(field)
+            yield from ((f"{name}.{key}", problem) for key, problem in _unusable_texts(section, value))
+            continue
+        if field is not None and any(map(_is_blank, value if isinstance(value, list | tuple) else [value])):
+            yield name, f"is empty; {_how_to_unset(field)}"
+        for text in map(str, filter(_is_text, _members(value))):
+            if "\0" in text:
+                yield (
+                    name,
+                    f"{text!r:.80} holds a NUL character, which nothing that is named can; leave it out",
+                )
+            elif any("\ud800" <= character <= "\udfff" for character in text):
+                yield name, f"{text!r:.80} is no UTF-8; rename what it names, or name it by a link"
 
 
 def _is_blank(value: Any) -> bool:
     return isinstance(value, str) and not value.strip()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str | Path)
+
+
+def _members(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [*value.keys(), *value.values()]
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _how_to_unset(field: FieldInfo) -> str:

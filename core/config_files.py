@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.config import merge, nearest, read_json_object
+from core.config import merge, nearest
 from core.errors import ConfigError
+from core.json_files import read_json_object
 from core.training_config import PipelineConfig
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"

@@ -22,6 +22,9 @@ from core.errors import DiskError, LockedError, NotWritableError
 HASH_BLOCK_BYTES = 1 << 20
 TEMPORARY_MARK = ".tmp-"
 
+LONGEST_NAME_BYTES = 255
+"""Of one file or directory (NAME_MAX of ext4, XFS, btrfs and APFS)."""
+
 
 class Disk:
     """The operations that make writing durable. Tests replace it by one that fails or loses unsynced data."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from core.config import Config
-from core.manifest import read_manifest, verify_files
+from core.errors import CorruptArtifactError
+from core.manifest import MANIFEST_NAME, read_manifest, verify_files
 
 C = TypeVar("C", bound=Config)
 
@@ -131,14 +132,28 @@ class Decision:
         return f"{self.stage:<12} {self.action:<14} {self.directory}{why}"
 
 
+RECIPE_KEYS = ("stage", "version", "settings", "inputs", "sources")
+"""What a manifest says that an artifact was made from; see `core.stage_plan.recipe_of`."""
+
+
 def load_artifact(name: str, directory: Path) -> Artifact | None:
     """The finished artifact in `directory`, its files checked, or None where no finished one is.
 
     Raises:
-        CorruptArtifactError: a file is not what the manifest says.
+        CorruptArtifactError: a file is not what the manifest says, or it is the manifest of no stage.
     """
     manifest = read_manifest(directory)
-    if manifest is None or manifest.get("status") != "complete":
+    if manifest is None:
+        return None
+    is_complete = manifest.get("status") == "complete"
+    needed = ("recipe", "files", "fingerprint", "metrics") if is_complete else ("recipe",)
+    lacking = [key for key in needed if key not in manifest]
+    lacking += [f"recipe.{key}" for key in RECIPE_KEYS if key not in manifest.get("recipe", {})]
+    if lacking:
+        raise CorruptArtifactError(
+            f"{directory / MANIFEST_NAME}: lacks {', '.join(lacking)}; no stage wrote it"
+        )
+    if not is_complete:
         return None
     verify_files(directory, manifest["files"])
     return Artifact(name, directory, manifest["fingerprint"], manifest["metrics"])

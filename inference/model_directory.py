@@ -1,6 +1,5 @@
 """Where the model of a run is, whether it is intact, and what its manifest says of it. Knows no tensor and no text."""
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CorruptArtifactError, DataError
+from core.json_files import json_object
 from core.manifest import MANIFEST_NAME, read_manifest, verify_files
 
 logger = logging.getLogger(__name__)
@@ -115,15 +115,8 @@ def trained_with_tokenizer(directory: Path, manifest: dict[str, Any]) -> str | N
     Raises:
         CorruptArtifactError: the trainer's state is no JSON object.
     """
-    state: Any = {}
     path = directory / TRAINER_STATE
-    if path.is_file():
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CorruptArtifactError(f"{path}: not JSON ({error})") from None
-        if not isinstance(state, dict):
-            raise CorruptArtifactError(f"{path}: expected a JSON object, found {type(state).__name__}")
+    state = json_object(path, mistake=CorruptArtifactError) if path.is_file() else {}
     fingerprint = state.get("tokenizer_fingerprint") or manifest.get("tokenizer_fingerprint")
     return None if fingerprint is None else str(fingerprint)
 

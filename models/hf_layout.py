@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.config import read_json_object
 from core.errors import CorruptArtifactError, DataError, MismatchError
 from core.files import LOCAL_DISK, Disk, write_json
+from core.json_files import read_json_object
 from core.training_config import ModelConfig
 from models.hf_settings import (
     ARCHITECTURES,
@@ -172,7 +172,14 @@ def load_model(
     config = model_config_from_hf(
         read_json_object(directory / CONFIG_FILE), origin=str(directory / CONFIG_FILE)
     )
-    found = {name: info for file in files for name, info in read_shapes(file).items()}
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for file in files:
+        shapes_here = read_shapes(file)
+        if twice := found.keys() & shapes_here.keys():
+            raise CorruptArtifactError(
+                f"{file}: {_first_few(sorted(twice))} also in another file; copy them again"
+            )
+        found |= shapes_here
     kept = {name: _known_name(name, config) for name in found if not NO_PARAMETERS.search(name)}
     if quantized := [name for name in kept if found[name][0] not in FLOAT_DTYPES]:
         raise MismatchError(
@@ -180,21 +187,23 @@ def load_model(
             "loaded, use the model that they were made from"
         )
     shapes = {known: found[name][1] for name, known in kept.items()}
-    has_copy_of_embedding = config.tie_word_embeddings and shapes.pop(HEAD, None) is not None
+    copy_of_embedding = shapes.pop(HEAD, None) if config.tie_word_embeddings else None
     compare_tensors(shapes, config, origin=str(directory))
+    names = MODERN_NAMES if config.architecture != "gpt2" else GPT2_NAMES
+    embedding = _translate("embedding.weight", names)
+    differs = MismatchError(
+        f"{directory}: {CONFIG_FILE} says tie_word_embeddings, but {HEAD} differs from the embedding; set "
+        "tie_word_embeddings to false there"
+    )
+    if copy_of_embedding not in (None, shapes[embedding]):
+        raise differs
 
     tensors: dict[str, Tensor] = {}
     for file in files:
-        for name, tensor in read_tensors(file, device=device, dtype=dtype).items():
-            if name in kept:
-                tensors[kept[name]] = tensor
-    if has_copy_of_embedding:
-        names = MODERN_NAMES if config.architecture != "gpt2" else GPT2_NAMES
-        if not torch.equal(tensors.pop(HEAD), tensors[_translate("embedding.weight", names)]):
-            raise MismatchError(
-                f"{directory}: {CONFIG_FILE} says tie_word_embeddings, but {HEAD} differs from the embedding; "
-                "set tie_word_embeddings to false there"
-            )
+        for name, tensor in read_tensors(file, names=kept, device=device, dtype=dtype).items():
+            tensors[kept[name]] = tensor
+    if copy_of_embedding is not None and not torch.equal(tensors.pop(HEAD), tensors[embedding]):
+        raise differs
     with torch.device("meta"):
         model = TransformerLM(config)
     model.load_state_dict(from_hf_state_dict(tensors, config), assign=True)
@@ -350,4 +359,5 @@ def _split(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def _first_few(items: Sequence[str], limit: int = 4) -> str:
-    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(f"{item:.200}" for item in items[:limit]) + more

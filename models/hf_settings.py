@@ -166,10 +166,10 @@ def model_config_from_hf(values: Mapping[str, Any], *, origin: str = CONFIG_FILE
         return ModelConfig.from_dict(own, origin=f"{origin}: {OWN_MODEL_TYPE}")
     if architecture not in ARCHITECTURES:
         raise ConfigError(
-            f"{origin}: model_type is {architecture!r}; the shapes that can be loaded are {', '.join(ARCHITECTURES)}"
+            f"{origin}: model_type is {architecture!r:.80}; what can be loaded is {', '.join(ARCHITECTURES)}"
         )
     problems = [
-        f"{key} is {values[key]!r}, only {' or '.join(map(repr, allowed))} can be represented"
+        f"{key} is {values[key]!r:.80}, only {' or '.join(map(repr, allowed))} can be represented"
         for key, allowed in _REPRESENTABLE[architecture].items()
         if key in values and values[key] not in allowed
     ]
@@ -213,19 +213,21 @@ def _modern_settings(values: Mapping[str, Any], architecture: str, problems: lis
     # transformers 5 looks into rope_parameters first; up to 4, scaling stood in rope_scaling.
     rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
     if not isinstance(rope, Mapping):
-        problems.append(f"rope_scaling or rope_parameters is {rope!r}, expected an object")
+        problems.append(f"rope_scaling or rope_parameters is {rope!r:.80}, expected an object")
         rope = {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
         problems.append(
-            f"rotary positions are scaled or partial ({json.dumps(rope)}), only plain ones can be read"
+            f"rotary positions are scaled or partial ({json.dumps(rope):.200}), only plain ones can be read"
         )
     layer_types = values.get("layer_types")
     if layer_types is not None and any(kind != "full_attention" for kind in layer_types):
-        problems.append(f"layer_types is {layer_types!r}, only full_attention can be represented")
+        problems.append(f"layer_types is {layer_types!r:.80}, only full_attention can be represented")
     bias, mlp_bias = values.get("attention_bias", False), values.get("mlp_bias", False)
     if architecture == "llama" and bias != mlp_bias:
-        problems.append(f"attention_bias is {bias} and mlp_bias {mlp_bias}, both must be the same")
+        problems.append(
+            f"attention_bias is {bias!s:.80} and mlp_bias {mlp_bias!s:.80}, both must be the same"
+        )
     heads = values["num_attention_heads"]
     default_head_dim = 128 if architecture == "qwen3" else None
     return {
@@ -253,7 +255,9 @@ def _modern_settings(values: Mapping[str, Any], architecture: str, problems: lis
 def _gpt2_settings(values: Mapping[str, Any], architecture: str, problems: list[str]) -> dict[str, Any]:
     shares = {key: values.get(key, 0.1) for key in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
     if any(share != shares["resid_pdrop"] for share in shares.values()):
-        problems.append(f"the shares of dropout differ ({shares}), only one for all can be represented")
+        problems.append(
+            f"the shares of dropout differ ({shares!s:.200}), only one for all can be represented"
+        )
     activation = values.get("activation_function", "gelu_new")
     return {
         "hidden_size": values["n_embd"],

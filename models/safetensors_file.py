@@ -3,15 +3,17 @@
 Knows nothing of what the tensors are for.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from core.errors import CorruptArtifactError
+from core.errors import CorruptArtifactError, DataError
 from core.files import LOCAL_DISK, Disk, atomic_writer
 
 DTYPE_NAMES = {
@@ -85,33 +87,59 @@ def read_shapes(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         CorruptArtifactError: the file is cut off or is no safetensors file.
     """
     shapes = {}
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                tensor = file.get_slice(name)
-                shapes[name] = (str(tensor.get_dtype()), tuple(tensor.get_shape()))
-    except SafetensorError as error:
-        raise CorruptArtifactError(
-            f"{path}: not a whole safetensors file ({error}); copy it again, or use another checkpoint"
-        ) from None
+    # Not as torch's: it asks the system for as much memory as the file is long.
+    with _opened(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+            tensor = file.get_slice(name)
+            shapes[name] = (str(tensor.get_dtype()), tuple(tensor.get_shape()))
     return shapes
 
 
+@contextlib.contextmanager
+def _opened(path: str | Path, *, framework: str) -> Iterator[Any]:
+    try:
+        with safe_open(str(path), framework=framework) as file:
+            yield file
+    except SafetensorError as error:
+        raise CorruptArtifactError(
+            f"{path}: not a whole safetensors file ({error!s:.300}); copy it again, or use another checkpoint"
+        ) from None
+    except MemoryError as error:
+        raise _too_large(path, error) from None
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        raise _too_large(path, error) from None
+
+
+def _too_large(path: str | Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: {Path(path).stat().st_size / 1e9:,.1f} GB, which memory does not hold here ({error!s:.300}); use a "
+        "machine with more"
+    )
+
+
 def read_tensors(
-    path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    path: str | Path,
+    *,
+    names: Collection[str] | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> dict[str, Tensor]:
-    """All tensors of a file, in memory of their own.
+    """Tensors of a file, in memory of their own.
 
     Args:
+        names: Which of them, where the file has them; None = all.
         dtype: Floating-point tensors are converted to it, one at a time; None = as they are in the file.
 
     Raises:
         CorruptArtifactError: the file is cut off or is no safetensors file.
+        DataError: it is larger than memory.
     """
     tensors = {}
-    names = read_shapes(path)
-    with safe_open(str(path), framework="pt") as file:
-        for name in names:
+    found = read_shapes(path)
+    with _opened(path, framework="pt") as file:
+        for name in (name for name in found if names is None or name in names):
             tensor = file.get_tensor(name)
             wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
             # Copied, because what safetensors returns may be a mapping of the file: cutting the file would then

@@ -15,11 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from core.config import read_json_object
 from core.config_files import lay_over, load_config
 from core.distributed import joined
 from core.errors import DataError, MismatchError
 from core.files import TEMPORARY_MARK, check_writable, lock, remove, write_json
+from core.json_files import read_json_object
 from core.stage import Artifact, Decision, Selection, Stage, load_artifact
 from core.stage_plan import plan_stages
 from core.stage_run import run_stages

@@ -3,7 +3,6 @@
 Tensors are safetensors, everything else is JSON; nothing here reads or writes pickle. Knows no training loop.
 """
 
-import json
 import logging
 import os
 import re
@@ -25,10 +24,11 @@ from core.files import (
     remove,
     write_json,
 )
+from core.json_files import json_object
 from core.manifest import MANIFEST_NAME, describe_files, read_manifest, verify_files, write_manifest
 from models.hf_layout import save_model
 from models.hf_settings import foreign_parts
-from models.safetensors_file import read_tensors, write_safetensors
+from models.safetensors_file import DTYPE_NAMES, read_shapes, read_tensors, write_safetensors
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 
@@ -139,15 +139,10 @@ def verify_checkpoint(directory: Path) -> dict[str, Any]:
         raise CorruptArtifactError(
             f"{directory}: no {MANIFEST_NAME}; it is no checkpoint, or one that was not finished"
         )
-    if not _lists_files(manifest.get("files")):
+    if "files" not in manifest:
         raise CorruptArtifactError(f"{directory / MANIFEST_NAME}: does not list the files of a checkpoint")
     verify_files(directory, manifest["files"], full=True)
     return manifest
-
-
-def _lists_files(files: Any) -> bool:
-    keys = {"path", "size", "sha256"}
-    return isinstance(files, list) and all(isinstance(file, dict) and keys <= file.keys() for file in files)
 
 
 def load_trainer_state(directory: Path) -> dict[str, Any]:
@@ -162,23 +157,33 @@ def load_trainer_state(directory: Path) -> dict[str, Any]:
             f"{directory}: has no {STATE_FILE}, so training cannot go on from it; resume from a step_N directory, "
             "or start anew from its weights"
         )
-    try:
-        state = json.loads((directory / STATE_FILE).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CorruptArtifactError(f"{directory / STATE_FILE}: unreadable ({error})") from None
-    if not isinstance(state, dict):
-        raise CorruptArtifactError(f"{directory / STATE_FILE}: holds no JSON object")
-    return state
+    return json_object(directory / STATE_FILE, mistake=CorruptArtifactError)
+
+
+def optimizer_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the optimizer's tensors, none of which is read: to be compared with the model before.
+
+    Raises:
+        CorruptArtifactError: the file is missing, no whole safetensors file, or holds types that no optimizer has.
+    """
+    file = directory / OPTIMIZER_FILE
+    if not file.is_file():
+        raise CorruptArtifactError(f"{file}: missing; resume from another checkpoint")
+    found = read_shapes(file)
+    for name, (dtype, _) in found.items():
+        if dtype not in DTYPE_NAMES.values():
+            raise CorruptArtifactError(
+                f"{file}: {name!r:.80} is of type {dtype}, which is never written; resume from another checkpoint"
+            )
+    return {name: shape for name, (_, shape) in found.items()}
 
 
 def load_optimizer_state(directory: Path) -> dict[str, torch.Tensor]:
     """The optimizer's tensors of a verified checkpoint, in memory of their own.
 
     Raises:
-        CorruptArtifactError: the file is missing or no whole safetensors file.
+        CorruptArtifactError: the file is no whole safetensors file.
     """
-    if not (directory / OPTIMIZER_FILE).is_file():
-        raise CorruptArtifactError(f"{directory / OPTIMIZER_FILE}: missing; resume from another checkpoint")
     return read_tensors(directory / OPTIMIZER_FILE)
 
 

@@ -1,7 +1,7 @@
 """Optimizers, and which parameters each of them moves. Learning rate and momentum are set by the trainer each step."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +14,8 @@ from training.parallel import spread_like
 from training.schedules import muon_momentum
 
 Optimizers = Sequence[torch.optim.Optimizer]
+
+Value = TypeVar("Value")
 
 
 def _adamw(model: nn.Module, config: OptimizationConfig, _compute_dtype: torch.dtype) -> Optimizers:
@@ -134,28 +136,49 @@ def load_optimizer_tensors(
     """Put back what `optimizer_tensors` returned.
 
     Raises:
-        MismatchError: the tensors are of other parameters than the model's.
+        MismatchError, CorruptArtifactError: as `check_optimizer_shapes`.
+    """
+    check_optimizer_shapes(model, optimizers, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    for optimizer in optimizers:
+        _load_into(optimizer, _names_by_index(model, optimizer), tensors)
+
+
+def check_optimizer_shapes(
+    model: nn.Module, optimizers: Optimizers, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Nothing, when tensors of these names and shapes are a state that these optimizers can have.
+
+    Raises:
+        MismatchError: they are of other parameters than the model's.
         CorruptArtifactError: some are missing, or of another shape than their parameter.
     """
     known = {name for name, _ in model.named_parameters()}
-    for key in tensors:
+    for key in shapes:
         if (name := key.partition("/")[2]) not in known:
-            raise MismatchError(f"the optimizer state has {key!r}, but the model has no parameter {name!r}")
+            raise MismatchError(
+                f"the optimizer state has {key!r:.80}, but the model has no parameter {name!r:.80}"
+            )
     for optimizer in optimizers:
-        _load_into(optimizer, _names_by_index(model, optimizer), tensors)
+        names = _names_by_index(model, optimizer)
+        if shapes:
+            _check_complete(_by_parameter(shapes, names), names, optimizer)
+
+
+def _by_parameter(values: Mapping[str, Value], names: Mapping[int, str]) -> dict[int, dict[str, Value]]:
+    """What stands under `<state>/<parameter>`, by the number of the parameter and the kind of state."""
+    indices = {name: index for index, name in names.items()}
+    state: dict[int, dict[str, Value]] = {}
+    for key, value in values.items():
+        kind, _, name = key.partition("/")
+        if name in indices:
+            state.setdefault(indices[name], {})[kind] = value
+    return state
 
 
 def _load_into(
     optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, torch.Tensor]
 ) -> None:
-    indices = {name: index for index, name in names.items()}
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        kind, _, name = key.partition("/")
-        if name in indices:
-            state.setdefault(indices[name], {})[kind] = value
-    if tensors:
-        _check_complete(state, names, optimizer)
+    state = _by_parameter(tensors, names)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in state.items():
         # AdamW's counter of steps is no part of a parameter.
@@ -165,7 +188,9 @@ def _load_into(
 
 
 def _check_complete(
-    state: dict[int, dict[str, torch.Tensor]], names: dict[int, str], optimizer: torch.optim.Optimizer
+    state: Mapping[int, Mapping[str, tuple[int, ...]]],
+    names: Mapping[int, str],
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kinds = {kind for values in state.values() for kind in values}
@@ -175,11 +200,16 @@ def _check_complete(
         raise CorruptArtifactError(
             f"the optimizer state lacks {first!r} ({len(missing) or len(names)} tensors in all)"
         )
+    scalars = {kind for values in state.values() for kind, shape in values.items() if not shape}
     for index, values in state.items():
-        for kind, value in values.items():
-            if value.ndim and value.shape != parameters[index].shape:
+        for kind, shape in values.items():
+            if shape and kind in scalars:
                 raise CorruptArtifactError(
-                    f"the optimizer state has {kind}/{names[index]} of shape {list(value.shape)} instead of "
+                    f"the optimizer state has {kind:.80} as a number of some parameters and as a tensor of others"
+                )
+            if shape and shape != tuple(parameters[index].shape):
+                raise CorruptArtifactError(
+                    f"the optimizer state has {kind:.80}/{names[index]} of shape {list(shape)!s:.80} instead of "
                     f"{list(parameters[index].shape)}"
                 )
 

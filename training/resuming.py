@@ -25,11 +25,12 @@ from training.checkpoint import (
     latest_checkpoint,
     load_optimizer_state,
     load_trainer_state,
+    optimizer_shapes,
     verify_checkpoint,
 )
 from training.compiling import should_compile
 from training.events import record_event
-from training.optimizer import load_optimizer_tensors
+from training.optimizer import check_optimizer_shapes, load_optimizer_tensors
 from training.parallel import load_weights
 from training.run_length import LENGTH_SETTINGS, RunLength
 from training.trainer import LossFunction, Trainer
@@ -117,16 +118,18 @@ def read_state(
     old, new = state["length"]["settings"], config.fingerprint_settings()
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     differences = [
-        f"{key}: was {old.get(key)}, now {new.get(key)}" for key in changed if key not in LENGTH_SETTINGS
+        f"{key:.80}: was {old.get(key)!s:.80}, now {new.get(key)!s:.80}"
+        for key in changed
+        if key not in LENGTH_SETTINGS
     ]
     shape_then, shape_now = state["model"], model.config.to_dict()
     differences += [
-        f"model {key}: was {shape_then.get(key)}, now {shape_now[key]}"
+        f"model {key}: was {shape_then.get(key)!s:.80}, now {shape_now[key]}"
         for key in shape_now
         if shape_then.get(key) != shape_now[key]
     ]
     if state["loss_function"] != name_of(loss_function):
-        differences.append(f"loss_function: was {state['loss_function']}, now {name_of(loss_function)}")
+        differences.append(f"loss_function: was {state['loss_function']:.80}, now {name_of(loss_function)}")
     then = state["tokenizer_fingerprint"]
     if then is not None and tokenizer is not None and then != tokenizer.fingerprint:
         differences.append(f"the tokenizer: was {then[:12]}, now {tokenizer.fingerprint[:12]}")
@@ -186,6 +189,8 @@ def note_data_change(trainer: Trainer, state: Mapping[str, Any], data_fingerprin
 
 def restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> None:
     load_weights(trainer.model, load_model(checkpoint).state_dict())
+    # Before anything is read: the header of a file may promise what no memory holds.
+    check_optimizer_shapes(trainer.model, trainer.optimizers, optimizer_shapes(checkpoint))
     tensors = load_optimizer_state(checkpoint)
     load_optimizer_tensors(trainer.model, trainer.optimizers, tensors)
     trainer.progress = read_progress(state["progress"])
@@ -200,7 +205,7 @@ def say_how_exact(
     state: Mapping[str, Any], trainer: Trainer, source: BatchSource, *, has_other_data: bool
 ) -> None:
     then, now = state["numerics"], numerics(trainer)
-    reasons = [f"{key} was {then.get(key)}, is {now[key]}" for key in now if then.get(key) != now[key]]
+    reasons = [f"{key} was {then.get(key)!s:.80}, is {now[key]}" for key in now if then.get(key) != now[key]]
     if has_other_data:
         reasons.append("the data changed")
     is_cuda = trainer.device_manager.device.type == "cuda"

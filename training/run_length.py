@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 import logging
 import math
 import time
@@ -14,8 +13,9 @@ import torch
 
 from core.config_files import LENGTHS
 from core.device_manager import DeviceManager
-from core.errors import ConfigError
+from core.errors import ConfigError, CorruptArtifactError
 from core.files import write_json
+from core.json_files import json_object
 from core.progress import progress
 from core.training_config import OptimizationConfig
 from models.counting import count_parameters
@@ -26,6 +26,7 @@ from training.dry_run import fit_into_memory, split_source
 from training.run_log import PLAN_FILE
 from training.schedules import Horizon
 from training.step_batch import StepBatch
+from training.stored_values import Positive, stored
 from training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -43,20 +44,39 @@ PROBE_STEPS = 6
 
 LENGTH_SETTINGS = frozenset(LENGTHS)
 
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+"""Names, in torch, of what products can be computed in."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RunLength:
     """How long a run is and in which precision, fixed at its first start."""
 
-    total_steps: int
+    total_steps: Positive
     compute_dtype: str
     because: str
     settings: Mapping[str, Any]
     compiled: bool
-    rows_per_step: int
+    rows_per_step: Positive
     """Of all processes together; kept whatever the run goes on with."""
-    most_rows_at_a_time: int | None = None
+    most_rows_at_a_time: Positive | None = None
     """Of a micro-batch, because more did not fit into memory; None = as the settings say."""
+
+
+def read_length(values: Any, *, origin: str) -> RunLength:
+    """The length that `dataclasses.asdict` made `values` of.
+
+    Raises:
+        CorruptArtifactError: it is none that `fix_length` could have found; the message begins with `origin`.
+    """
+    length = stored(RunLength, values, origin=origin)
+    if length.compute_dtype not in COMPUTE_DTYPES:
+        raise CorruptArtifactError(
+            f"{origin}: compute_dtype is {length.compute_dtype!r:.80}, expected one of {', '.join(COMPUTE_DTYPES)}"
+        )
+    if lacking := LENGTH_SETTINGS - length.settings.keys():
+        raise CorruptArtifactError(f"{origin}: settings lacks {', '.join(sorted(lacking))}")
+    return length
 
 
 def resolve_total_steps(
@@ -110,10 +130,10 @@ def fix_length(
 
 def _stored_length(path: Path) -> RunLength | None:
     try:
-        return RunLength(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return read_length(json_object(path, mistake=CorruptArtifactError), origin=str(path))
+    except CorruptArtifactError as error:
         # Without a checkpoint nothing was done yet that another length would contradict.
-        logger.warning("%s: unreadable (%s); the length of the run is decided anew", path, error)
+        logger.warning("%s; the length of the run is decided anew", error)
         return None
 
 

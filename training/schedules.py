@@ -7,6 +7,7 @@ from typing import Self
 
 from core.setting_names import named
 from core.training_config import OptimizationConfig
+from training.stored_values import Count, Positive, Share
 
 
 def _cosine(progress: float, _decay_share: float) -> float:
@@ -43,11 +44,11 @@ class Horizon:
     does not jump, and still arrives at its end with the run.
     """
 
-    total_steps: int
-    warmup: float
+    total_steps: Positive
+    warmup: Share
     """Share of the run that the warm-up takes (0 to 1)."""
-    from_step: int = 0
-    from_progress: float = 0.0
+    from_step: Count = 0
+    from_progress: Share = 0.0
 
     @classmethod
     def of(cls, config: OptimizationConfig, total_steps: int) -> Self:

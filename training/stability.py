@@ -5,6 +5,8 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from training.stored_values import Count, Positive
+
 BAD_STEPS = 3
 """So many updates in a row without a finite gradient are no accident of one batch (arbitrary)."""
 
@@ -20,7 +22,7 @@ FIRST_JUDGED_LOSS = 200
 SMOOTHED_OVER, USUAL_OVER = 10, 100
 """Steps that the smoothed loss, and the usual loss that it is compared with, are averaged over (arbitrary)."""
 
-Window = tuple[int, int]
+Window = tuple[Count, Positive]
 """First step and number of steps whose data are left out, counted as if nothing were."""
 
 
@@ -38,15 +40,15 @@ class Stability:
 
     skipped_windows: list[Window] = dataclasses.field(default_factory=list)
     """In order, without overlap."""
-    num_rollbacks: int = 0
-    bad_steps: int = 0
+    num_rollbacks: Count = 0
+    bad_steps: Count = 0
     """In a row, up to now, without a finite gradient."""
-    num_losses: int = 0
+    num_losses: Count = 0
     smoothed_loss: float = 0.0
     usual_loss: float = 0.0
     loss_variance: float = 0.0
     """Of single losses around the usual one."""
-    high_steps: int = 0
+    high_steps: Count = 0
     """In a row, up to now, with a smoothed loss far above the usual one."""
 
     def __post_init__(self) -> None:

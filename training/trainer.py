@@ -34,6 +34,7 @@ from training.schedules import Horizon, learning_rate
 from training.stability import Stability
 from training.step_batch import StepBatch, share_step
 from training.step_report import Numbers, StepReport, arrived
+from training.stored_values import Count
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +62,14 @@ class Evaluation:
 class Progress:
     """What must be kept to go on exactly: counters only, because order, dropout and schedule follow from them."""
 
-    step: int = 0
-    num_tokens: int = 0
+    step: Count = 0
+    num_tokens: Count = 0
     best_validation_loss: float | None = None
-    evaluations_without_gain: int = 0
-    bad_steps: int = 0
+    evaluations_without_gain: Count = 0
+    bad_steps: Count = 0
     loss_scale: float | None = None
     """Of the next step, for float16; None without it."""
-    steps_at_loss_scale: int = 0
+    steps_at_loss_scale: Count = 0
     """Updates in a row with a finite gradient at this scale."""
     active_seconds: float = 0.0
     """Time that the run has used in all its processes; kept for runs with a time budget only."""

@@ -1,55 +1,48 @@
-"""What `trainer/state.json` must hold for a run to go on exactly. Knows names, no values."""
+"""What `trainer/state.json` must hold for a run to go on exactly. Knows names and types, no values."""
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core.errors import CorruptArtifactError
 from training.checkpoint import STATE_FILE
-from training.run_length import RunLength
+from training.run_length import read_length
 from training.schedules import Horizon
 from training.stability import Stability
+from training.stored_values import check_names, stored
 from training.trainer import Progress
 
-STATE_KEYS = (
-    "progress",
-    "length",
-    "horizon",
-    "model",
-    "tokenizer_fingerprint",
-    "data_fingerprint",
-    "loss_function",
-    "numerics",
-)
+STATE_KINDS: Mapping[str, Any] = {
+    "progress": Progress,
+    "length": dict,
+    "horizon": Horizon,
+    "model": dict,
+    "tokenizer_fingerprint": str | None,
+    "data_fingerprint": str | None,
+    "loss_function": str,
+    "numerics": dict,
+}
 
 
 def check_state(state: Mapping[str, Any], checkpoint: Path) -> None:
-    """Refuse a state of which a part would be filled in by a default.
+    """Refuse a state of which a part would be filled in by a default, or is none that a run can be in.
 
     Raises:
-        CorruptArtifactError: a name is missing or unknown; the message says which.
+        CorruptArtifactError: a name is missing or unknown, or a value is impossible; the message says which.
     """
     origin = str(checkpoint / STATE_FILE)
-    _check_names(state, STATE_KEYS, origin)
-    for key, kind in (("progress", Progress), ("length", RunLength), ("horizon", Horizon)):
-        _check_names(state[key], [field.name for field in dataclasses.fields(kind)], f"{origin}: {key}")
-    stability = [field.name for field in dataclasses.fields(Stability)]
-    _check_names(state["progress"]["stability"], stability, f"{origin}: progress.stability")
+    check_names(state, STATE_KINDS, origin)
+    for key, kind in STATE_KINDS.items():
+        stored(kind, state[key], origin=f"{origin}: {key}")
+    read_length(state["length"], origin=f"{origin}: length")
+    stored(Stability, state["progress"]["stability"], origin=f"{origin}: progress.stability")
+    if state["horizon"]["from_step"] > state["progress"]["step"]:
+        raise CorruptArtifactError(
+            f"{origin}: horizon.from_step is {state['horizon']['from_step']}, after the {state['progress']['step']} "
+            "steps that were done; resume from another checkpoint"
+        )
 
 
 def read_progress(values: Mapping[str, Any]) -> Progress:
     """The progress that `dataclasses.asdict` made `values` of."""
     return Progress(**{**values, "stability": Stability(**values["stability"])})
-
-
-def _check_names(found: Mapping[str, Any], expected: Iterable[str], origin: str) -> None:
-    problems = [
-        *(f"lacks {name!r}" for name in expected if name not in found),
-        *(f"has an unknown {name!r}" for name in found if name not in expected),
-    ]
-    if problems:
-        raise CorruptArtifactError(
-            f"{origin} {' and '.join(problems)}; it was damaged or written by another version of the program, so "
-            "training cannot go on exactly: resume from another checkpoint, or start anew from its weights"
-        )

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.config import read_json_object
 from core.errors import ConfigError, CorruptArtifactError
+from core.json_files import read_json_object
 from data_processing.rows.json_records import read_json_lines
 
 CORPUS_NAME = "collected_texts.jsonl"

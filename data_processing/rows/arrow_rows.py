@@ -12,9 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from core.config import Config, read_json_object
+from core.config import Config
 from core.errors import ConfigError, CorruptArtifactError, DataError, DiskError
 from core.files import sha256_json
+from core.json_files import read_json_object
 
 METADATA_NAME = "bloomery_dataset.json"
 FORMAT_VERSION = 1

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from core.config import nearest, read_json_object
+from core.config import nearest
 from core.errors import ConfigError, CorruptArtifactError, DataError
 from core.files import TEMPORARY_MARK, explain_disk_errors, new_directory
+from core.json_files import read_json_object
 from core.progress import progress
 from data_processing.rows.arrow_rows import REPAIR, RowKind
 from data_processing.rows.packing import Rows

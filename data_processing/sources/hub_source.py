@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from core.config import nearest, read_json_object
+from core.config import nearest
 from core.data_config import HubConfig
 from core.errors import ConfigError, DataError
 from core.files import lock, sha256_json, write_json
+from core.json_files import read_json_object
 from core.progress import progress
 from data_processing.document import Document, Dropped, utf8_size
 from data_processing.formats.record_fields import MISSING, field_at, scalar_fields

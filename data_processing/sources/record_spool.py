@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from core.config import Config, read_json_object
+from core.config import Config
 from core.errors import ConfigError, CorruptArtifactError
 from core.files import atomic_writer, remove_leftovers, write_json
+from core.json_files import read_json_object
 
 STATE_NAME = "state.json"
 FORMAT_VERSION = 1
