@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from core.config import RUNTIME, Config
+from core.config import RUNTIME, Config, from_home
 
 QualityRule = Literal["gopher_quality", "gopher_repetition", "c4", "fineweb", "code"]
 Treatment = Literal["keep", "replace", "drop"]
@@ -477,6 +477,11 @@ class DataConfig(Config):
     dataset_dir: Path | None = Field(
         None, description="Where the dataset goes; null = <run>/dataset.", json_schema_extra=RUNTIME
     )
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _cache_at_home(cls, value: str | None) -> str | None:
+        return str(from_home(Path(value))) if value is not None and value.startswith("~") else value
 
     @model_validator(mode="after")
     def _check_splits(self) -> Self:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from core.config import Config, merge, parse_overrides, read_json_object
+from core.config import Config, merge, parse_overrides
 from core.errors import ConfigError
 
 
@@ -95,6 +95,36 @@ def test_an_empty_text_is_no_value(values: dict[str, object], message: str) -> N
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"ledger": "a\0b"}, r"in file: ledger: 'a\\x00b' holds a NUL character, .*; leave it out$"),
+        ({"plans": ["a", "\0"]}, r"in file: plans: '\\x00' holds a NUL character"),
+        ({"ledger": Path("a\0b")}, "in file: ledger: .* holds a NUL character"),
+        ({"ledger": "caf\udce9"}, r"in file: ledger: 'caf\\udce9' is no UTF-8; rename what it names"),
+        (
+            {"ledger": "~nobody_of_this_name/x"},
+            r"in file: ledger: '~nobody_of_this_name/x': no home directory is",
+        ),
+        (
+            {"ledger": "a/" + "ä" * 128},
+            r"in file: ledger: a name of 256 bytes \('a/ä+…\), file systems take 255",
+        ),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Smithy.from_dict(values, origin="in file")
+
+
+def test_a_path_from_the_home_directory_lies_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    smithy = Smithy.from_dict({"ledger": "~/ledger", "plans": ["~", "a~b", "a/~"]})
+    assert smithy.ledger == tmp_path / "ledger"
+    assert smithy.plans == (tmp_path, Path("a~b"), Path("a/~"))
+    assert Smithy().replace(ledger="~/x").to_dict()["ledger"] == str(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
         ({"temperature_celsius": "hot"}, 'temperature_celsius: .*integer, found "hot"'),
         ({"temperature_celsius": 2001}, "temperature_celsius: .*less than or equal to 2000, found 2001"),
         ({"temperature_celsius": True}, "temperature_celsius: .*integer, found true"),
@@ -124,29 +154,6 @@ def test_replace_checks_like_the_constructor_and_reaches_into_sections() -> None
     assert Oven().replace(blast={"pressure_bar": 3}).blast.pressure_bar == 3
     with pytest.raises(ConfigError, match="temperature_celsius"):
         Oven().replace(temperature_celsius=-1)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"a": 1, "a": 2}', "key 'a' stands twice"),
-        ('{"a": 1,\n "b" 2}', r":2: not valid JSON"),
-        ("[1]", "expected a JSON object"),
-    ],
-)
-def test_a_broken_file_says_where_and_what(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "config.json"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=message):
-        read_json_object(path)
-
-
-def test_a_missing_file_and_one_that_is_not_text_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.json: no such configuration file"):
-        read_json_object(tmp_path / "none.json")
-    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe{")
-    with pytest.raises(ConfigError, match=r"bytes\.json: not UTF-8"):
-        read_json_object(tmp_path / "bytes.json")
 
 
 def test_overrides_are_read_as_json_where_they_are_json() -> None:
