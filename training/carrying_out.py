@@ -171,8 +171,10 @@ def carry_out(
         trainer.progress.stability.skipped_windows,
         num_each=trainer.step_batch.num_micro_batches,
     )
-    with closing, on_signal.listening(), saver:
-        trainer.fit(without, hooks)
+    with closing:
+        with saver:
+            trainer.fit(without, hooks)
+        on_signal.stop_listening()
     world.wait()  # a launcher that sees one process end soon ends the one that still writes
     if check is not None:
         check.refuse_damage(trainer)

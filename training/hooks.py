@@ -322,10 +322,15 @@ class SaveEvery:
 
 
 class StopOnSignal:
-    """Ends the run at the next step boundary after SIGTERM or SIGINT. A second SIGINT interrupts at once."""
+    """Ends the run at the next step boundary after SIGTERM or SIGINT. A second SIGINT interrupts at once.
+
+    It listens from before the first step on: a launcher that stops a run during each of its start-ups would otherwise
+    start it for ever and get no step further.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
         """Ask the trainer to stop if a signal came, to this process or to any that trains with it."""
@@ -335,12 +340,10 @@ class StopOnSignal:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch the signals during the block; in other than the main thread Python does not allow it."""
+        """Catch the signals during the block or until `stop_listening`; Python allows it in the main thread only."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        before = {number: signal.getsignal(number) for number in numbers}
 
         def note(number: int, _frame: object) -> None:
             # Only a flag: a save that is under way completes.
@@ -348,10 +351,15 @@ class StopOnSignal:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.write(2, f"\n{self.received}: saving after this step (once more to stop at once)\n".encode())
 
-        for number in numbers:
-            signal.signal(number, note)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, note)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self.stop_listening()
+
+    def stop_listening(self) -> None:
+        """Put back who listened before, to whom signals go from now on."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

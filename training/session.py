@@ -3,6 +3,7 @@
 Knows how a run begins and begins again; `training.carrying_out` knows the rest.
 """
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader
 from core.device_manager import DeviceManager
 from core.distributed import World, dump_stacks_of_hanging, joined
 from core.errors import BloomeryError, ConfigError, MismatchError
-from core.files import check_writable, explain_disk_errors, write_json
+from core.files import check_writable, explain_disk_errors, lock, write_json
 from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
@@ -103,6 +104,7 @@ def train_model(
         Preempted: SIGTERM or SIGINT came; everything is saved.
         ConfigError: `output_dir` already holds checkpoints and none was named to go on from.
         MismatchError: the checkpoint was made with other settings, another model, loss or tokenizer.
+        LockedError: another process trains into `output_dir`.
         PeerLostError: another process of the run ended or hangs.
     """
     started = time.monotonic()
@@ -114,8 +116,17 @@ def train_model(
     numerics = device_manager.numerics(
         deterministic=config.deterministic, tf32=config.mixed_precision != "fp32"
     )
-    with joined() as world, dump_stacks_of_hanging(world) as note_that_it_moves, numerics:
+    on_signal = StopOnSignal()
+    with (
+        on_signal.listening(),
+        joined() as world,
+        dump_stacks_of_hanging(world) as note_that_it_moves,
+        numerics,
+        contextlib.ExitStack() as held,
+    ):
         if world.is_main:
+            # The line holds its stages' places by locks beside them; who trains from Python has none of these.
+            held.enter_context(lock(output_dir / ".lock", held=output_dir))
             _prepare_directory(output_dir, checkpoint)
             check_room(output_dir, model)
         world.wait()
@@ -204,7 +215,6 @@ def train_model(
             trainer.progress.active_seconds,
             rows if config.verify_data and world.is_main else None,
         )
-        on_signal = StopOnSignal()
         hooks = (lambda _trainer, _report: note_that_it_moves(), *hooks)
         while True:
             try:

@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from core.device_manager import DeviceManager
 from core.distributed import joined
@@ -22,6 +23,7 @@ from core.logs import log_to_console
 from core.training_config import ModelConfig, TrainingConfig
 from models.transformer_lm import create_model_from_config
 from pipeline.command import run_command
+from training import saving
 from training.batches import RowBatches
 from training.pretraining_trainer import PretrainingTrainer
 from training.resuming import agreed_checkpoint
@@ -64,8 +66,10 @@ class Rows:
 
 def trouble(kind: str, *, rank: int, step: int) -> Hook:
     """What goes wrong in one of the processes once it has done so many updates."""
+    struck = False
 
     def strike(trainer: Trainer, report: StepReport) -> None:
+        nonlocal struck
         if trainer.world.rank != rank:
             return
         match kind:
@@ -75,6 +79,14 @@ def trouble(kind: str, *, rank: int, step: int) -> Hook:
                 time.sleep(600)
             case "stopped" if report.step == step:
                 signal.raise_signal(signal.SIGTERM)
+            case "interrupted twice" if report.step == step:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+            case "stopped while saving" if report.step == step:
+                saving.save_checkpoint = stopped_while(saving.save_checkpoint)
+            case "gradients" if report.step == step and not struck:  # of the next three updates
+                struck = True
+                spoil(next(trainer.model.parameters()), times=3 * trainer.step_batch.micro_batches_each)
             case "gradient":  # of the next update: before it is shared with the others
                 parameter = next(trainer.model.parameters())
                 if report.step == step:
@@ -92,6 +104,23 @@ def trouble(kind: str, *, rank: int, step: int) -> Hook:
                     del parallel.clip_gradient
 
     return strike
+
+
+def stopped_while(save: Callable[..., Path]) -> Callable[..., Path]:
+    """`save`, into which a signal falls each time."""
+
+    def slowly(*arguments: Any, **options: Any) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+        return save(*arguments, **options)
+
+    return slowly
+
+
+def spoil(parameter: torch.Tensor, *, times: int) -> None:
+    """Let the next so many gradients of a parameter be NaN, before they are shared with other processes."""
+    left = iter(range(times))
+    parameter.register_hook(lambda gradient: gradient * (math.nan if next(left, None) is not None else 1.0))  # type: ignore[no-untyped-call]
 
 
 def main(directory: Path, settings: dict[str, Any], troubles: dict[str, Any] | None) -> int:
@@ -116,7 +145,9 @@ def main(directory: Path, settings: dict[str, Any], troubles: dict[str, Any] | N
     trainer = PretrainingTrainer(model, config, shape, DeviceManager("cpu"), hooks=tuple(hooks))
     source = RowBatches(Rows(), batch_size=config.batch_size, seed=3)  # type: ignore[arg-type]
     with joined() as world:
-        trainer.train(source, resume_from_checkpoint=agreed_checkpoint(world, directory))
+        checkpoint = agreed_checkpoint(world, directory)
+        print("training begins", flush=True)
+        trainer.train(source, resume_from_checkpoint=checkpoint)
     return 0
 
 

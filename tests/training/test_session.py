@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader, Subset
 
-from core.errors import ConfigError, DataError, MismatchError, Preempted
+from core.errors import ConfigError, DataError, LockedError, MismatchError, Preempted
+from core.files import lock
 from data_processing.dataset_builder import DatasetBuilder
 from models.hf_layout import load_model
+from training import carrying_out, session
 from training.batches import RowBatches
 from training.hooks import JsonlMetrics
 from training.run_length import resolve_total_steps
@@ -184,6 +186,58 @@ def test_a_signal_in_the_last_step_is_not_lost(kit) -> None:
     assert result.num_steps == 12
 
 
+def test_a_signal_after_the_last_step_goes_to_who_listened_before_and_loses_nothing(
+    kit, monkeypatch, same_weights
+) -> None:
+    straight = load_model(run(kit, output_dir=str(kit.root / "straight")).final_directory)
+    save = carrying_out.save_checkpoint
+
+    class Stopped(BaseException):
+        pass
+
+    def stopped(place: Path, *arguments, **options) -> Path:
+        signal.raise_signal(signal.SIGTERM)
+        return save(place, *arguments, **options)
+
+    def stop(_number: int, _frame: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(carrying_out, "save_checkpoint", stopped)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(Stopped):
+            run(kit)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    monkeypatch.undo()
+    out = kit.root / "checkpoints"
+    assert not (out / "final").exists()
+    assert same_weights(load_model(run(kit, resume=out / "step_12").final_directory), straight)
+
+
+def test_a_signal_before_the_first_step_is_answered_after_it(kit, monkeypatch) -> None:
+    prepare = session._prepare_directory
+
+    def stopped(*arguments) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        prepare(*arguments)
+
+    monkeypatch.setattr(session, "_prepare_directory", stopped)
+    with pytest.raises(Preempted, match=r"SIGTERM at step 1 of 12; saved in .*step_1, the same"):
+        run(kit)
+    with pytest.raises(Preempted, match="SIGTERM at step 2 of 12"):
+        run(kit, resume=kit.root / "checkpoints" / "step_1")
+
+
+def test_a_directory_that_another_process_trains_into_is_refused(kit) -> None:
+    out = kit.root / "checkpoints"
+    with lock(out / ".lock", held=out), pytest.raises(LockedError, match="is in use by process") as caught:
+        run(kit)
+    assert caught.value.exit_code == 73
+    assert [path.name for path in out.iterdir()] == [".lock"]
+    run(kit)  # it was let go of
+
+
 def test_a_run_cannot_end_before_where_it_is(kit) -> None:
     run(kit)
     with pytest.raises(ConfigError, match="now 6 steps, but the checkpoint has 12 behind it"):
@@ -202,7 +256,7 @@ def test_what_a_killed_process_left_half_written_is_deleted(kit) -> None:
     (kit.root / "checkpoints" / ".step_4.tmp-abc").mkdir(parents=True)
     (kit.root / "checkpoints" / ".best.new").mkdir()
     run(kit)
-    assert not list((kit.root / "checkpoints").glob(".*"))
+    assert [path.name for path in (kit.root / "checkpoints").glob(".*")] == [".lock"]
 
 
 def test_a_full_disk_for_metrics_does_not_end_the_training(kit, caplog, monkeypatch) -> None:
