@@ -354,6 +354,28 @@ def test_metrics_go_to_tensorboard_too(kit) -> None:
     assert [e.value for e in events.Scalars("train/loss")] == pytest.approx(expected)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+# TensorBoard's own thread tells of its error too, with a traceback that nobody can catch.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_for_tensorboard_does_not_end_the_training_and_is_said_once(kit, caplog) -> None:
+    trainer = kit.pretraining(total_steps=8, logging_steps=1, tensorboard=True)
+    directory = kit.root / "checkpoints" / "tensorboard"
+
+    def fill_the_disk(_trainer, report) -> None:
+        if report.step == 1:
+            # TensorBoard opens its file by name each time that it writes what has come together.
+            (events,) = directory.iterdir()
+            events.unlink()
+            events.symlink_to("/dev/full")
+
+    trainer.hooks = (fill_the_disk,)
+    with caplog.at_level(logging.WARNING):
+        result = trainer.train(*loaders(kit, trainer.config))
+    assert result.num_steps == 8 and result.final_directory.is_dir()
+    said = [record.getMessage() for record in caplog.records if "not written any more" in record.getMessage()]
+    assert len(said) == 1 and said[0].startswith(f"{directory}: not written any more ("), caplog.text
+
+
 def test_half_a_line_of_metrics_and_steps_past_the_checkpoint_are_dropped(kit) -> None:
     with pytest.raises(Preempted):
         run(kit, 8)

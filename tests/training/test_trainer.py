@@ -6,6 +6,7 @@ import torch
 from core.distributed import World
 from core.errors import BloomeryError, DataError
 from training.batches import RowBatches, rows_in_order
+from training.losses import next_token_loss
 from training.optimizer import optimizer_tensors
 from training.trainer import MAX_BAD_STEPS, share_of
 
@@ -115,6 +116,32 @@ def test_a_step_with_one_gradient_that_is_not_finite_changes_nothing(
     after = optimizer_tensors(trainer.model, trainer.optimizers)
     assert after.keys() == state.keys()
     assert all(torch.equal(after[key], state[key]) for key in state)
+    assert not trainer.train_step([good]).skipped
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_whose_loss_alone_is_not_finite_changes_nothing(kit, optimizer: str) -> None:
+    broken = [False]
+
+    def loss_function(model, batch, **options) -> torch.Tensor:
+        # A constant: whatever the loss is, its gradient is that of the other part.
+        return next_token_loss(model, batch, **options) + (math.nan if broken[0] else 0.0)
+
+    trainer = kit.trainer(optimizer=optimizer, weight_decay=0.1, loss_function=loss_function)
+    good = next(iter(rows_in_order(kit.dataset["train"], batch_size=4)))
+    trainer.train_step([good])
+    weights = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+    state = {k: v.clone() for k, v in optimizer_tensors(trainer.model, trainer.optimizers).items()}
+    gradients = []
+    handle = trainer.model.embedding.weight.register_hook(lambda gradient: gradients.append(gradient.clone()))
+    broken[0] = True
+    assert trainer.train_step([good]).skipped
+    handle.remove()
+    assert torch.isfinite(gradients[0]).all() and gradients[0].any()
+    assert all(torch.equal(weights[n], p) for n, p in trainer.model.named_parameters())
+    after = optimizer_tensors(trainer.model, trainer.optimizers)
+    assert all(torch.equal(after[key], state[key]) for key in state)
+    broken[0] = False
     assert not trainer.train_step([good]).skipped
 
 
