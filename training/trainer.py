@@ -12,9 +12,10 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 
 from core.device_manager import DeviceManager
 from core.distributed import ALONE, World
@@ -28,7 +29,7 @@ from training.batches import BatchSource, check_batch
 from training.losses import IGNORED_LABEL, Batch, count_target_bytes, count_targets, next_token_loss
 from training.optimizer import create_optimizers, set_course, take_step
 from training.parallel import ParallelModel, choose_kind, local
-from training.precision import FIRST_LOSS_SCALE, next_loss_scale
+from training.precision import FIRST_LOSS_SCALE, LEAST_LOSS_SCALE, next_loss_scale
 from training.prefetch import moved, prefetched, prepared
 from training.schedules import Horizon, learning_rate
 from training.stability import Stability
@@ -67,7 +68,7 @@ class Progress:
     best_validation_loss: float | None = None
     evaluations_without_gain: Count = 0
     bad_steps: Count = 0
-    loss_scale: float | None = None
+    loss_scale: Annotated[float, Ge(LEAST_LOSS_SCALE)] | None = None
     """Of the next step, for float16; None without it."""
     steps_at_loss_scale: Count = 0
     """Updates in a row with a finite gradient at this scale."""

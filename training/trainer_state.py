@@ -36,6 +36,11 @@ def check_state(state: Mapping[str, Any], checkpoint: Path) -> None:
         stored(kind, state[key], origin=f"{origin}: {key}")
     read_length(state["length"], origin=f"{origin}: length")
     stored(Stability, state["progress"]["stability"], origin=f"{origin}: progress.stability")
+    if (state["progress"]["loss_scale"] is None) != (state["length"]["compute_dtype"] != "float16"):
+        raise CorruptArtifactError(
+            f"{origin}: progress.loss_scale is {state['progress']['loss_scale']}, but length.compute_dtype is "
+            f"{state['length']['compute_dtype']}, and only float16 has one; resume from another checkpoint"
+        )
     if state["horizon"]["from_step"] > state["progress"]["step"]:
         raise CorruptArtifactError(
             f"{origin}: horizon.from_step is {state['horizon']['from_step']}, after the {state['progress']['step']} "

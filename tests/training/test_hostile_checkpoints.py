@@ -74,12 +74,12 @@ def test_no_state_of_a_run_does_more_than_be_refused(kit, checkpoint: Path) -> N
     path = checkpoint / STATE_FILE
     whole = json.loads(path.read_text())
     num_refused = 0
-    for _ in range(60):
+    for _ in range(40):
         hostile = changed(whole, generator)
         path.write_text(json.dumps(hostile))
         seal(checkpoint)
         num_refused += refused(go_on(kit, checkpoint), json.dumps(hostile)[:3000])
-    assert num_refused > 30
+    assert num_refused > 20
 
 
 def test_no_manifest_does_more_than_be_refused(kit, checkpoint: Path) -> None:
@@ -97,7 +97,7 @@ def test_no_manifest_does_more_than_be_refused(kit, checkpoint: Path) -> None:
                     read(checkpoint.parent if read is latest_checkpoint else checkpoint)
             except Exception as error:  # noqa: BLE001 - looked at by `refused`
                 num_refused += refused(error, json.dumps(hostile)[:3000])
-    assert num_refused > 100
+    assert num_refused > 60
 
 
 def test_no_header_of_the_optimizer_does_more_than_be_refused(kit, checkpoint: Path) -> None:
@@ -105,12 +105,12 @@ def test_no_header_of_the_optimizer_does_more_than_be_refused(kit, checkpoint: P
     path = checkpoint / OPTIMIZER_FILE
     header, data = read_header(path)
     num_refused = 0
-    for _ in range(15):
+    for _ in range(10):
         hostile = changed(header, generator)
         write_header(path, hostile, data)
         seal(checkpoint)
         num_refused += refused(go_on(kit, checkpoint), json.dumps(hostile)[:3000])
-    assert num_refused > 10
+    assert num_refused > 6
 
 
 def test_a_state_of_another_shape_is_compared_before_it_is_read(kit, checkpoint: Path) -> None:
@@ -160,6 +160,12 @@ def test_a_state_of_another_kind_is_refused(kit, checkpoint: Path, tensor: Any, 
         ("progress.step", "2", "progress: step is '2': Input should be a valid integer"),
         ("progress.active_seconds", float("inf"), "progress: Out of range float values"),
         ("progress.stability", 3, "progress: stability is 3: Input should be an object"),
+        ("progress.loss_scale", 0.0, "loss_scale is 0.0: Input should be greater than or equal to 1"),
+        (
+            "progress.loss_scale",
+            2.0,
+            "loss_scale is 2.0, but length.compute_dtype is float32, and only float16",
+        ),
         (
             "length.compute_dtype",
             "load",
