@@ -11,7 +11,7 @@ from models.counting import count_parameters, flops_per_token
 from pipeline.preflight import Estimate
 from training.memory_model import needed_bytes, step_memory
 from training.run_length import resolve_total_steps
-from training.scaling_law import loss_range
+from training.scaling_law import loss_range, small_loss_range
 
 
 def plan_page(config: PipelineConfig, decisions: Sequence[Decision], estimate: Estimate) -> str:
@@ -66,13 +66,17 @@ def _expectation(expected: Mapping[str, Any] | None, shape: ModelConfig) -> list
         return []
     tokens = expected["tokens"]
     flops = flops_per_token(shape, context=shape.max_position_embeddings) * tokens
-    found = loss_range(expected["parameters"], tokens, expected["unique_tokens"])
-    if found is not None:
+    sizes = expected["parameters"], tokens, expected["unique_tokens"]
+    if (found := loss_range(*sizes)) is not None:
         says = (
             f"{found[0]:.2f} to {found[1]:.2f} nats a token, roughly (Besiroglu et al. 2024, of other text)"
         )
+    elif (found := small_loss_range(*sizes)) is not None:
+        says = (
+            f"{found[0]:.2f} to {found[1]:.2f} bits per byte, if the text is like Python's standard library"
+        )
     else:
-        says = "not foreseen: the law was fitted from 44 M parameters and a billion tokens on, and ranks these only"
+        says = "not foreseen: no runs of such a size are known here"
     seconds = f"{expected['pretraining_seconds']:,.0f} s of pretraining, {expected['tuning_seconds']:,.0f} s of tuning"
     return [
         f"time          {seconds}",

@@ -15,6 +15,13 @@ FITTED_FROM_PARAMETERS, FITTED_FROM_TOKENS = 44e6, 1e9
 """About the smallest runs that the law was fitted to. Below, it still ranks shapes (docs/experiments.md) but its losses
 are too high, those of the smallest runs above guessing."""
 
+SMALL_IRREDUCIBLE, SMALL_PARAMETER_FACTOR, SMALL_TOKEN_FACTOR = 0.834, 21.5, 70.7
+"""E, A and B of the same law with the same exponents, in bits per byte: fitted to eleven runs on Python's standard
+library, 0.4 to 12 million parameters, 0.26 to 4 million tokens, which it meets to 2 % (`benchmarks/small_runs.py`)."""
+
+SMALL_PARAMETERS, SMALL_TOKENS = (2e5, 4e7), (2e5, 2e7)
+"""Where it is believed: up to three to five times beyond those runs."""
+
 MARGIN = 0.1
 """The range that is told is this share of the loss to both sides (arbitrary: other text, tokenizer and recipe)."""
 
@@ -65,4 +72,19 @@ def loss_range(num_parameters: float, num_tokens: float, unique_tokens: float) -
     if num_parameters < FITTED_FROM_PARAMETERS or num_tokens < FITTED_FROM_TOKENS:
         return None
     loss = expected_loss(num_parameters, num_tokens, unique_tokens)
+    return loss * (1.0 - MARGIN), loss * (1.0 + MARGIN)
+
+
+def small_loss_range(
+    num_parameters: float, num_tokens: float, unique_tokens: float
+) -> tuple[float, float] | None:
+    """As `loss_range`, for runs of minutes and in bits per byte of text like Python's standard library."""
+    (least, most), (fewest_tokens, most_tokens) = SMALL_PARAMETERS, SMALL_TOKENS
+    if not (least <= num_parameters <= most and fewest_tokens <= num_tokens <= most_tokens):
+        return None
+    loss = (
+        SMALL_IRREDUCIBLE
+        + SMALL_PARAMETER_FACTOR / num_parameters**PARAMETER_EXPONENT
+        + SMALL_TOKEN_FACTOR / worth_of_tokens(num_tokens, unique_tokens) ** TOKEN_EXPONENT
+    )
     return loss * (1.0 - MARGIN), loss * (1.0 + MARGIN)
