@@ -91,7 +91,7 @@ def test_asking_for_the_plan_guesses_from_raw_files_and_writes_nothing(
         "checkpoint copy ",
         "s of pretraining",
         "FLOPs",
-        "not foreseen: the law was fitted from 44 M parameters",
+        "bits per byte, if the text is like Python's standard library",
     ):
         assert expected in page
 

@@ -10,6 +10,7 @@ from training.scaling_law import (
     best_parameters,
     expected_loss,
     loss_range,
+    small_loss_range,
     worth_of_parameters,
     worth_of_tokens,
 )
@@ -48,3 +49,34 @@ def test_no_range_is_told_for_runs_smaller_than_those_of_the_fit() -> None:
     assert loss_range(1e9, 1e7, 1e7) is None
     low, high = loss_range(1e9, 2e10, 2e10) or (0.0, 0.0)
     assert low < expected_loss(1e9, 2e10, 2e10) < high
+
+
+MEASURED = [
+    # Parameters, tokens, bits per byte; docs/experiments.md has all of them.
+    (369_216, 262_144, 1.809),
+    (369_216, 1_048_576, 1.548),
+    (1_164_544, 262_144, 1.729),
+    (1_164_544, 1_048_576, 1.422),
+    (2_558_144, 262_144, 1.702),
+    (4_262_656, 262_144, 1.690),
+]
+
+
+@pytest.mark.parametrize(("parameters", "tokens", "bits_per_byte"), MEASURED)
+def test_runs_of_minutes_end_in_the_middle_of_the_range_that_is_told(
+    parameters: int, tokens: int, bits_per_byte: float
+) -> None:
+    low, high = small_loss_range(parameters, tokens, 2_747_136) or (0.0, 0.0)
+    assert (low + high) / 2 == pytest.approx(bits_per_byte, rel=0.02)
+
+
+def test_what_is_read_again_promises_less_than_what_is_new() -> None:
+    new = small_loss_range(1e6, 1e7, 1e7) or (0.0, 0.0)
+    again = small_loss_range(1e6, 1e7, 1e6) or (0.0, 0.0)
+    assert again[0] > new[0]
+
+
+def test_between_minutes_and_the_published_runs_no_range_is_told() -> None:
+    assert small_loss_range(1e8, 1e6, 1e6) is None
+    assert small_loss_range(1e6, 1e8, 1e8) is None
+    assert small_loss_range(1e3, 1e6, 1e6) is None
