@@ -113,7 +113,7 @@ def judge(raw: Path, out: Path, settings: dict[str, Any]) -> int:
     files = fingerprinted(found, database=out / "raw_files.sqlite")
     with open_engine(config) as mapper:
         read = ReadSettings(Reading(config.text_field, config.reading), cleaner)
-        parts = read_files(files, read, store, mapper)
+        parts = read_files(files, read, store, mapper, num_bytes=sum(file.num_bytes for file in found))
         judging = JudgeSettings.of(config, cleaner)
         memory_bytes = config.memory_bytes // 4
         return len(judge_parts(parts, judging, config.boilerplate, store, mapper, memory_bytes=memory_bytes))

@@ -294,7 +294,7 @@ class DataCollector:
         listed = PackedList(progress(named, description="finding files", unit="files"))
         files = fingerprinted(listed, database=self._digests_database)
         with open_engine(self.config) as mapper:
-            parts = read_files(files, self._read_settings, self._store, mapper)
+            parts = read_files(files, self._read_settings, self._store, mapper, num_bytes=things.num_bytes)
             return self._collect(things, parts, mapper, place=place)
 
     def _names_so_far(self) -> set[str]:

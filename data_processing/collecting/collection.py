@@ -4,8 +4,8 @@ Each shard is named by everything that decides it, so one that is there is right
 on, and one that is repeated after a change redoes the shards that the change reaches.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from data_processing.collecting.shard_files import (
     DamagedShardError,
     read_array,
     read_record,
+    size_of_shard,
     write_array,
     write_record,
 )
@@ -36,9 +37,6 @@ from data_processing.collecting.shard_store import ShardStore
 from data_processing.collecting.verified_pairs import verified_prefix
 from data_processing.duplicates.recurrence import recurring_lines
 from data_processing.formats.records import RecordCounts
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 NAME_DIGITS = 32
 """Hexadecimal digits of the digest that names a shard: 128 bits."""
@@ -49,27 +47,49 @@ def read_files(
     settings: ReadSettings,
     store: ShardStore,
     mapper: Mapper[ReadTask, list[str]],
+    *,
+    num_bytes: int,
 ) -> list[str]:
     """The names of the parts that hold what is in the files, in their order.
+
+    The files are gone through as workers need them, so that they read while the digests of others are computed.
+
+    Args:
+        num_bytes: Size of all files, for the progress.
 
     Raises:
         DataError: of the records of a file, read whole or in ranges, more are malformed than is allowed.
     """
-    tasks = list(read_tasks(files, settings, store))
-    parts: list[str] = []
+    shards_in_order: list[str] = []
+    parts_of: dict[str, list[str]] = {}
+    with_ranges: list[str] = []
+    under_way: deque[tuple[str, int]] = deque()
+
+    with progress(total=num_bytes, description="reading and cleaning", unit="B") as bar:
+
+        def missing() -> Iterator[ReadTask]:
+            for task in read_tasks(files, settings, store):
+                shards_in_order.append(task.name)
+                if task.has_ranges:
+                    with_ranges.append(task.name)
+                if (parts := finished_parts(store, task.name)) is None:
+                    under_way.append((task.name, task.num_bytes))
+                    yield task
+                else:
+                    parts_of[task.name] = parts
+                    bar.update(task.num_bytes)
+
+        for parts in mapper(read_shard, missing()):
+            name, size = under_way.popleft()
+            parts_of[name] = parts
+            bar.update(size)
     in_ranges: dict[str, RecordCounts] = {}
-    total = sum(task.num_bytes for task in tasks)
-    with progress(total=total, description="reading and cleaning", unit="B") as bar:
-        finished = [finished_parts(store, task.name) for task in tasks]
-        for task, names in zip(tasks, _all(read_shard, tasks, finished, mapper), strict=True):
-            parts += names
-            if task.has_ranges:
-                for source, counts in range_counts(store, task.name).items():
-                    in_ranges.setdefault(source, RecordCounts()).add(counts)
-            bar.update(task.num_bytes)
+    for name in with_ranges:
+        for source, counts in range_counts(store, name).items():
+            in_ranges.setdefault(source, RecordCounts()).add(counts)
     for source, counts in in_ranges.items():
         counts.check_lines(source, settings.reading)
-    return parts
+    return [part for name in shards_in_order for part in parts_of[name]]
 
 
 def read_tasks(
@@ -81,16 +101,6 @@ def read_tasks(
         content = [fingerprint, [file.content for file in stretch]]
         name = f"read/{sha256_json(content)[:NAME_DIGITS]}"
         yield ReadTask.of(store, name, settings, [file.file for file in stretch])
-
-
-def _all(
-    function: Callable[[T], R], tasks: Sequence[T], finished: Sequence[R | None], mapper: Mapper[T, R]
-) -> Iterator[R]:
-    """The results in the order of the tasks; those that are there already need no process."""
-    missing = [task for task, result in zip(tasks, finished, strict=True) if result is None]
-    made = mapper(function, missing)
-    for result in finished:
-        yield next(made) if result is None else result
 
 
 def judge_parts(
@@ -120,17 +130,24 @@ def judge_parts(
         decided_by = [fingerprint, part, lines_here, forgotten_here]
         name = f"judged/{sha256_json(decided_by)[:NAME_DIGITS]}"
         tasks.append(JudgeTask(store, part, name, settings, lines_here, frozenset(forgotten_here)))
-    finished = [task.name if store.exists(f"{task.name}.items") else None for task in tasks]
-    judged = _all(judge_shard, tasks, finished, mapper)
-    return list(progress(judged, total=len(parts), description="judging", unit="parts"))
+    missing = [task for task in tasks if not store.exists(f"{task.name}.items")]
+    # Large ones first: the last ones leave processes without work, and should be over soon.
+    missing.sort(key=lambda task: size_of_shard(store, f"{task.part}.items"), reverse=True)
+    there = len(tasks) - len(missing)
+    judged = mapper(judge_shard, missing)
+    for _ in progress(judged, total=len(tasks), initial=there, description="judging", unit="parts"):
+        pass
+    return [task.name for task in tasks]
 
 
 def assemble_parts(
     tasks: Sequence[AssembleTask], store: ShardStore, mapper: Mapper[AssembleTask, str]
 ) -> Iterator[str]:
     """The names of the stretches of the corpus, in their order, as they are written."""
-    finished = [task.name if store.exists(f"{task.name}.record") else None for task in tasks]
-    return _all(assemble_part, tasks, finished, mapper)
+    is_there = [store.exists(f"{task.name}.record") for task in tasks]
+    made = mapper(assemble_part, [task for task, there in zip(tasks, is_there, strict=True) if not there])
+    for task, there in zip(tasks, is_there, strict=True):
+        yield task.name if there else next(made)
 
 
 def remove_unused(

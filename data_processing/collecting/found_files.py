@@ -10,7 +10,6 @@ from pathlib import Path
 
 from core.data_config import DataConfig, ReadingConfig
 from core.errors import ConfigError
-from core.progress import progress
 from data_processing.document import Document, Dropped
 from data_processing.formats.readers import refuse_if_strict
 from data_processing.formats.text_lines import split_points
@@ -77,11 +76,16 @@ def distinct_names(found: Iterable[Found], taken: set[str]) -> Iterator[Found]:
 
 
 class FoundThings:
-    """What was found beside files to read: what is left out unread, and directories that were not entered."""
+    """What was found beside files to read: what is left out unread, and directories that were not entered.
+
+    Attributes:
+        num_bytes: Size of the files to read that `files_of` has handed on.
+    """
 
     def __init__(self, dropped: Iterable[Dropped] = (), directories: Iterable[SkippedDirectory] = ()) -> None:
         self.dropped = list(dropped)
         self.directories = list(directories)
+        self.num_bytes = 0
 
     def files_of(
         self, found: Iterable[Found], forgotten: frozenset[str], limits: ReadingConfig
@@ -98,6 +102,7 @@ class FoundThings:
                     Dropped(thing.source, "forgotten", num_bytes=thing.num_bytes, format=thing.format)
                 )
             else:
+                self.num_bytes += thing.num_bytes
                 yield thing
 
     def without_directories(
@@ -148,19 +153,13 @@ def fingerprinted(
     """The files, large ones in ranges, with digests of what they hold.
 
     Args:
-        files: Are gone through twice.
         database: What remembers the digests of files that have not changed; None = nothing does.
     """
-    total = sum(file.num_bytes for file in files)
-    with (
-        FileDigests(database) as digests,
-        progress(total=total, description="looking at files", unit="B") as bar,
-    ):
+    with FileDigests(database) as digests:
         for file in files:
             seen, digest = _looked_at(file, digests)
             for part in _ranges_of(seen):
                 yield FingerprintedFile(part, digest)
-            bar.update(file.num_bytes)
 
 
 def _looked_at(file: RawFile | RemoteFile, digests: FileDigests) -> tuple[RawFile | RemoteFile, str]:

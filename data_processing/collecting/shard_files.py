@@ -154,6 +154,18 @@ def read_bytes(store: ShardStore, name: str) -> bytes:
 DIGEST_BYTES = 16
 
 
+def size_of_shard(store: ShardStore, name: str) -> int:
+    """The bytes that `write_bytes` wrote, with the digest.
+
+    Raises:
+        DamagedShardError: it is missing.
+    """
+    try:
+        return store.num_bytes(name)
+    except FileNotFoundError:
+        raise DamagedShardError(name) from None
+
+
 def write_items(store: ShardStore, name: str, items: Sequence[Item]) -> None:
     """Write a table of items under `name`, entirely or not at all."""
     write_bytes(store, name, table_of_items(items))

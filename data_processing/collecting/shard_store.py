@@ -41,6 +41,18 @@ class ShardStore:
         store.invalidate_cache()  # another process may have written it since
         return kind_of(store, place, url=f"{self.root}/{name}") == "file"
 
+    def num_bytes(self, name: str) -> int:
+        """The size of a shard.
+
+        Raises:
+            FileNotFoundError: there is none.
+            UnreachableError: the store does not answer.
+        """
+        if (path := self.local_path(name)) is not None:
+            return path.stat().st_size
+        store, place = self._place(name)
+        return int(patiently(lambda: store.size(place), what=f"looking at {self.root}/{name}"))
+
     def write(self, name: str, data: bytes) -> None:
         """Make `data` the content of a shard.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import DataError, WorkerDiedError
-from core.workers import map_here, process_mapper
+from core.workers import TASKS_AHEAD, map_here, process_mapper
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -35,6 +35,18 @@ def fail_at_three(number: int) -> int:
 def print_and_return(number: int) -> int:
     print("noise")
     return number
+
+
+def wait_for_others(task: tuple[Path, int]) -> bool:
+    """Leave a mark; the first task says whether the others left theirs while it waited."""
+    directory, number = task
+    (directory / str(number)).touch()
+    deadline = time.monotonic() + 20
+    while number == 0 and time.monotonic() < deadline:
+        if len(list(directory.iterdir())) == 7:
+            return True
+        time.sleep(0.01)
+    return number > 0
 
 
 def die(number: int) -> int:
@@ -93,7 +105,12 @@ def test_tasks_are_not_taken_far_ahead_of_results() -> None:
     with process_mapper(2) as mapper:
         results = mapper(square_slowly, tasks())
         next(results)
-        assert len(taken) <= 5
+        assert len(taken) <= 2 * TASKS_AHEAD
+
+
+def test_a_long_task_does_not_keep_the_other_worker_from_six_behind_it(tmp_path: Path) -> None:
+    with process_mapper(2) as mapper:
+        assert all(mapper(wait_for_others, [(tmp_path, number) for number in range(7)]))
 
 
 def test_an_error_arrives_as_it_was_raised_with_its_place() -> None:

@@ -365,7 +365,6 @@ def test_each_pass_says_how_far_it_is_how_fast_and_how_long_it_will_take(
     collect(raw, tmp_path / "out")
     said = capsys.readouterr().err
     for description, unit in {
-        "looking at files": "B",
         "reading and cleaning": "B",
         "recurring lines": "parts",
         "judging": "parts",
