@@ -170,7 +170,8 @@ def _looked_at(file: RawFile | RemoteFile, digests: FileDigests) -> tuple[RawFil
         digest, state = digests.look(file.path)
     except OSError:
         return file, "unreadable"  # the reader will say why
-    return dataclasses.replace(file, num_bytes=state.num_bytes, state=state), digest
+    # `dataclasses.replace` takes twice as long.
+    return RawFile(file.path, file.source, state.num_bytes, read_as=file.read_as, state=state), digest
 
 
 RANGE_BYTES = 32 << 20

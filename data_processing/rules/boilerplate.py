@@ -230,10 +230,13 @@ def _hashes(passages: Iterable[bytes]) -> Hashes:
 
 def _recurring(lines: Sequence[bytes], hashes: Set[int]) -> list[int]:
     """The numbers of those lines that are part of a passage whose hash is in `hashes`, ascending."""
+    passages = list(_passages([*filter(None, lines)]))
+    values = _hashes(passages).tolist()
+    if hashes.isdisjoint(values):
+        return []
     places = [number for number, line in enumerate(lines) if line]
-    passages = list(_passages([lines[place] for place in places]))
     found: set[int] = set()
-    for begin, (passage, value) in enumerate(zip(passages, _hashes(passages).tolist(), strict=True)):
+    for begin, (passage, value) in enumerate(zip(passages, values, strict=True)):
         if value in hashes:
             end, size = begin, len(passage)
             while size:
@@ -255,7 +258,7 @@ def _paragraph_hash(paragraph: str, min_characters: int) -> int | None:
 
 def _rest_of_prose(rows: Sequence[bytes], lines: Set[int]) -> Sequence[bytes]:
     """The lines that stay; where lines went, blank lines beside them become one, or none at either end."""
-    stripped = [row.strip() for row in rows]
+    stripped = list(map(bytes.strip, rows))
     recurring = _recurring(stripped, lines)
     if not recurring:
         return rows

@@ -120,15 +120,20 @@ def _word_objection(prose: Prose, config: QualityConfig) -> Objection | None:
 
 
 def _symbol_objection(prose: Prose, num_ellipses: int, most: float | None) -> Objection | None:
-    num_hashes, num_words = prose.text.count("#"), prose.num_words
+    num_hashes, num_words = _count(prose.text, "#"), prose.num_words
     return above("gopher_symbol_ratio", share(num_hashes, num_words), most, "hash signs a word") or above(
         "gopher_symbol_ratio", share(num_ellipses, num_words), most, "ellipses a word"
     )
 
 
+def _count(text: str, sign: str) -> int:
+    """How often one character stands in a text; to see that it does not takes a fifteenth of counting."""
+    return text.count(sign) if sign in text else 0
+
+
 def _bullet_objection(prose: Prose, most: float | None) -> Objection | None:
     # A line that begins with a mark has one in it. Mostly that settles it, and the lines are not looked at.
-    num_marks = prose.text.count("-") + prose.text.count("•")
+    num_marks = _count(prose.text, "-") + _count(prose.text, "•")
     if most is None or num_marks <= most * (len(prose.lines) - 1):
         return None
     lines = prose.text.splitlines()

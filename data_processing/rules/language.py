@@ -49,6 +49,7 @@ _FEWEST_LETTERS = 20
 """With fewer letters the model guesses: of 599 English beginnings of 20 characters it takes 89 for something else."""
 
 _MARKUP = re.compile(r"[^a-zA-Z'\x80-\U0010ffff]+")
+_ASCII_LETTERS = bytes(byte if chr(byte).isalpha() or byte == ord("'") else ord(" ") for byte in range(0x80))
 
 
 def language_step(config: LanguageConfig) -> BatchStep:
@@ -108,7 +109,7 @@ def tell_languages(texts: Sequence[str]) -> list[tuple[str | None, float]]:
     told: list[tuple[str | None, float]] = [(None, 0.0)] * len(texts)
     doubtful = list(range(len(texts)))
     for num_characters in _SAMPLE_CHARACTERS:
-        samples = {place: _MARKUP.sub(" ", _sample(texts[place], num_characters)) for place in doubtful}
+        samples = {place: _without_markup(_sample(texts[place], num_characters)) for place in doubtful}
         asked = [place for place, sample in samples.items() if _has_letters(sample)]
         classified = classify([samples[place] for place in asked])
         for place, (code, confidence) in zip(asked, classified, strict=True):
@@ -126,6 +127,16 @@ def _sample(text: str, num_characters: int) -> str:
     size, distance = num_characters // _PLACES, len(text) // _PLACES
     starts = (place * distance + (distance - size) // 2 for place in range(_PLACES))
     return " ".join(text[start : start + size] for start in starts)
+
+
+def _without_markup(sample: str) -> str:
+    """The letters and apostrophes, and one space for what stands between them."""
+    if not sample.isascii():
+        return _MARKUP.sub(" ", sample)
+    letters = sample.encode("ascii").translate(_ASCII_LETTERS.ljust(0x100)).decode("ascii")
+    while "  " in letters:
+        letters = letters.replace("  ", " ")
+    return letters
 
 
 def _has_letters(sample: str) -> bool:

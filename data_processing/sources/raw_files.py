@@ -7,6 +7,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from core.errors import DataError
 from core.files import TEMPORARY_MARK
@@ -48,10 +49,19 @@ class RawFile:
     read_as: str | None = None
     state: FileState | None = field(default=None, compare=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In half the time that a `Path` and a list of fields take.
+        rest = (self.source, self.num_bytes, self.begin, self.end, self.first_line, self.read_as, self.state)
+        return _unpacked, (os.fspath(self.path), *rest)
+
     @property
     def format(self) -> str:
         """The extension in lower case, such as `.txt`."""
         return format_of(self.path)
+
+
+def _unpacked(path: str, *rest: Any) -> RawFile:
+    return RawFile(Path(path), *rest)
 
 
 @dataclass(frozen=True, slots=True)

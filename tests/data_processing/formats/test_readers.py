@@ -166,7 +166,8 @@ class BrokenFile(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.check()
-        return super().read(size)
+        # As from a disk: what is left in front of the bad place comes first.
+        return super().read(min(size if size and size >= 0 else self.broken_at, self.broken_at - self.tell()))
 
     def readline(self, size: int | None = -1, /) -> bytes:
         self.check()
