@@ -27,6 +27,7 @@ def test_a_shard_is_there_after_it_was_written_and_gone_after_it_was_deleted(roo
     assert not store.exists("read")
     with store.open("read/00001.items") as file:
         assert (file.read(), file.seek(1), file.read()) == (b"one", 1, b"ne")
+    assert store.num_bytes("b") == 3
     store.write("b", b"another, longer")
     with store.open("b") as file:
         assert file.read() == b"another, longer"
@@ -34,8 +35,9 @@ def test_a_shard_is_there_after_it_was_written_and_gone_after_it_was_deleted(roo
     store.delete("b")
     assert not store.exists("b")
     assert store.list() == ["Z", "read/00001.items"]
-    with pytest.raises(FileNotFoundError):
-        store.open("b")
+    for look in (store.open, store.num_bytes):
+        with pytest.raises(FileNotFoundError):
+            look("b")
 
 
 def test_only_a_shard_on_a_plain_path_has_a_path(root: str):
