@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.data_config import LanguageConfig
 from core.errors import ConfigError
@@ -51,6 +53,12 @@ def judge(
 
 def tell_language(text: str) -> tuple[str | None, float]:
     return tell_languages([text])[0]
+
+
+@given(st.text(st.sampled_from("aZ'é \n\t.1\x00\x7f_"), max_size=40))
+def test_samples_are_cleared_of_markup_the_same_way_whatever_else_stands_in_them(text: str):
+    # A letter outside of ASCII sends a sample the other way.
+    assert module._without_markup(f"{text}é") == module._without_markup(f"{text}a")[:-1] + "é"
 
 
 @pytest.mark.parametrize("language", SENTENCES)
