@@ -87,6 +87,24 @@ def test_every_digest_is_remembered_however_many_are_written_at_once(
 
 
 @pytest.mark.usefixtures("at_rest")
+@pytest.mark.usefixtures("at_rest")
+def test_what_was_learned_long_ago_is_there_although_the_process_is_killed(
+    tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_digests, "LEARNED_ROWS", 2)
+    files = [tmp_path / f"{number}.txt" for number in range(5)]
+    database = tmp_path / "digests.sqlite"
+    with FileDigests(database) as killed:
+        for file in files:
+            file.write_text(file.name)
+            killed.sha256(file)
+        reads.clear()
+        with FileDigests(database, read_only=True) as digests:
+            for file in files:
+                digests.sha256(file)
+    assert reads == files[4:]
+
+
 def test_a_damaged_database_costs_only_time(old_file: Path, tmp_path: Path) -> None:
     database = tmp_path / "digests.sqlite"
     database.write_bytes(b"not a database" * 100)
