@@ -108,7 +108,7 @@ def main() -> None:
     """Train what is missing; print each run beside the law, and the law."""
     from benchmarks.loss_per_minute import build_data
     from core.threads import share_the_machine
-    from training.scaling_law import MARGIN, small_loss_range
+    from training.scaling_law import SMALL_MARGIN, small_loss_range
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT / "runs/loss_per_minute", help="a run's directory")
@@ -129,7 +129,7 @@ def main() -> None:
     for run in runs:
         layers, width, _ = run["run"]
         found = small_loss_range(run["parameters"], run["tokens"], run["unique_tokens"])
-        law = "" if found is None else f"{found[0] / (1.0 - MARGIN):.3f}"
+        law = "" if found is None else f"{found[0] / (1.0 - SMALL_MARGIN):.3f}"
         print(
             f"| {layers} x {width} | {run['parameters'] / 1e6:.2f} M | {run['tokens'] / 1e6:.2f} M | "
             f"{run['bits_per_byte']:.3f} | {law} |"
