@@ -146,14 +146,17 @@ def transformers_loop(task: Task, *, learning_rate: float) -> tuple[SummedLoss, 
 
 def litgpt_loop(task: Task, *, learning_rate: float) -> tuple[SummedLoss, int]:
     """litgpt's model as its `pretrain` command trains it: bf16-mixed, betas 0.9 and 0.95, a cosine to a tenth."""
+    import lightning
     import torch
+    from litgpt.pretrain import initialize_weights
 
     from benchmarks.peer_models import llama_of_litgpt
 
     torch.manual_seed(task.seed)
-    model = llama_of_litgpt(task.model_settings())
-    # Its `pretrain` draws weights so (GPT._init_weights), and not as torch's layers would.
-    model.apply(model._init_weights)
+    settings = task.model_settings()
+    model = llama_of_litgpt(settings)
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    initialize_weights(fabric, model, n_layer=settings["num_layers"], n_embd=settings["hidden_size"])
     recipe = Recipe(learning_rate, end_share=0.1, warmup_share=0.02, cosine=True)
     return _plain_loop(task, model, model, recipe, bf16=True)
 
