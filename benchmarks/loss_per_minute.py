@@ -94,7 +94,9 @@ class Recipe:
         return self.end_share + fall * (1.0 - self.end_share)
 
 
-def bloomery(task: Task, *, settings: dict[str, Any]) -> tuple[SummedLoss, int]:
+def bloomery(
+    task: Task, *, settings: dict[str, Any], initializer_range: float | None = None
+) -> tuple[SummedLoss, int]:
     """This project's whole training stage: plan, compiling, checkpoints and all, with the quickstart's settings."""
     from core.device_manager import DeviceManager
     from core.training_config import ModelConfig, TrainingConfig
@@ -109,7 +111,9 @@ def bloomery(task: Task, *, settings: dict[str, Any]) -> tuple[SummedLoss, int]:
     rate = rate_beside_muon(SHAPES[task.shape]["hidden_size"])
     own = {"seed": task.seed, "time_budget_seconds": task.seconds, "learning_rate": rate}
     config = TrainingConfig.from_dict({**shipped, **own, **settings})
-    model = create_model_from_config(ModelConfig.from_dict(task.model_settings()), seed=task.seed)
+    weights = {} if initializer_range is None else {"initializer_range": initializer_range}
+    shape = ModelConfig.from_dict({**task.model_settings(), **weights})
+    model = create_model_from_config(shape, seed=task.seed)
     source = RowBatches(task.rows("train"), batch_size=config.batch_size, seed=task.seed)
     manager = DeviceManager()
     with tempfile.TemporaryDirectory() as directory:
@@ -146,14 +150,17 @@ def transformers_loop(task: Task, *, learning_rate: float) -> tuple[SummedLoss, 
 
 def litgpt_loop(task: Task, *, learning_rate: float) -> tuple[SummedLoss, int]:
     """litgpt's model as its `pretrain` command trains it: bf16-mixed, betas 0.9 and 0.95, a cosine to a tenth."""
+    import lightning
     import torch
+    from litgpt.pretrain import initialize_weights
 
     from benchmarks.peer_models import llama_of_litgpt
 
     torch.manual_seed(task.seed)
-    model = llama_of_litgpt(task.model_settings())
-    # Its `pretrain` draws weights so (GPT._init_weights), and not as torch's layers would.
-    model.apply(model._init_weights)
+    settings = task.model_settings()
+    model = llama_of_litgpt(settings)
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    initialize_weights(fabric, model, n_layer=settings["num_layers"], n_embd=settings["hidden_size"])
     recipe = Recipe(learning_rate, end_share=0.1, warmup_share=0.02, cosine=True)
     return _plain_loop(task, model, model, recipe, bf16=True)
 
@@ -218,8 +225,10 @@ CONTENDERS: dict[str, Callable[[Task], tuple[SummedLoss, int]]] = {
             "optimizer": "adamw",
             "schedule": "cosine",
             "learning_rate": 0.003,
+            "min_learning_rate": 0.0003,
             "batch_size": task.batch_size,
         },
+        initializer_range=math.sqrt(0.4 / SHAPES[task.shape]["hidden_size"]),
     ),
     "nanoGPT's recipe": nanogpt,
     "transformers Trainer, 5e-5 (its default)": lambda task: transformers_trainer(task, learning_rate=None),

@@ -81,21 +81,8 @@ def transformers_loop(shape: str, *, bf16: bool, compiled: bool) -> Step:
     model = llama.to(device)
     if compiled:
         model.compile()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95), fused=True
-    )
     ids = _random_ids(shape)[:, :-1].to(device)
-
-    def step() -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        float(loss.detach())
-
-    return step
+    return _plain_step(model, lambda: model(input_ids=ids, labels=ids).loss, bf16=bf16)
 
 
 def litgpt_loop(shape: str, *, bf16: bool) -> Step:
@@ -107,15 +94,45 @@ def litgpt_loop(shape: str, *, bf16: bool) -> Step:
     _, settings, context = SHAPES[shape]
     torch.manual_seed(0)
     model = llama_of_litgpt({**settings, "max_position_embeddings": context})
+    return _plain_step(model, _loss_of_all_scores(model, shape), bf16=bf16)
+
+
+def nanogpt_loop(shape: str) -> Step:
+    """nanoGPT as it trains on a CPU: the GPT-2 shape in float32, all scores at once. It is no package, so the model is
+    ours of that shape, eager: the same operations."""
+    from core.training_config import ModelConfig
+    from models.transformer_lm import create_model_from_config
+
+    _, settings, context = SHAPES[shape]
+    gpt2 = dict.fromkeys(("use_rms_norm", "use_swiglu", "use_rope_embeddings", "use_qk_norm"), False)
+    config = ModelConfig(max_position_embeddings=context, use_bias=True, **settings, **gpt2)
+    model = create_model_from_config(config, seed=0)
+    return _plain_step(model, _loss_of_all_scores(model, shape), bf16=False)
+
+
+def _loss_of_all_scores(model: Any, shape: str) -> Callable[[], Any]:
+    import torch
+
+    ids = _random_ids(shape)
+
+    def loss() -> Any:
+        logits = model(ids[:, :-1]).float()
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+    return loss
+
+
+def _plain_step(model: Any, loss_of_batch: Callable[[], Any], *, bf16: bool) -> Step:
+    import torch
+
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-3, weight_decay=0.1, betas=(0.9, 0.95), fused=True
     )
-    ids = _random_ids(shape)
+    kind = next(model.parameters()).device.type
 
     def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            logits = model(ids[:, :-1])
-        loss: Any = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16):
+            loss = loss_of_batch()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -134,6 +151,7 @@ CONTENDERS: dict[str, Callable[[str], Step]] = {
     "transformers bf16, compiled": lambda shape: transformers_loop(shape, bf16=True, compiled=True),
     "litgpt fp32": lambda shape: litgpt_loop(shape, bf16=False),
     "litgpt bf16": lambda shape: litgpt_loop(shape, bf16=True),
+    "nanoGPT's shape and loop, fp32": nanogpt_loop,
 }
 
 

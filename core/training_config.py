@@ -87,7 +87,11 @@ class ModelConfig(Config):
         1e-6, gt=0.0, le=0.1, description="Added to the variance in each norm (dimensionless)."
     )
     initializer_range: float = Field(
-        0.02, gt=0.0, le=1.0, description="Standard deviation of the initial weights (dimensionless)."
+        0.02,
+        gt=0.0,
+        le=1.0,
+        description="Standard deviation of the initial weights (dimensionless). With adamw for all parameters "
+        "sqrt(0.4 / hidden_size) learns faster in narrow models; with muon it makes no difference.",
     )
 
     @model_validator(mode="after")

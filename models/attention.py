@@ -5,7 +5,8 @@ K key/value heads, H features of a head, M documents.
 
 Which kernel runs: without a mask torch's causal one (flash attention on CUDA); with a mask one that reads it, of
 B x T x S bytes. Packed documents need no mask on a GPU that has flash attention: `Documents` says where they end, and
-the kernel for sequences of any lengths takes all rows end to end (`takes_documents`).
+the kernel for sequences of any lengths takes all rows end to end (`takes_documents`). In bfloat16 on a CPU, plain
+products of blocks of queries, with or without a mask (`models.blockwise_attention`).
 """
 
 import functools
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.training_config import ModelConfig
+from models.blockwise_attention import attend_blockwise, takes_blocks
 from models.kv_cache import KVCache
 from models.normalization import RMSNorm
 from models.rotary import Rotation, rotate
@@ -108,6 +110,8 @@ def takes_documents(device: torch.device, dtype: torch.dtype, config: ModelConfi
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, dropout: float) -> Tensor:
     """(B, N, T, H), (B, K, S, H), (B, K, S, H) to (B, N, T, H)."""
+    if dropout == 0.0 and takes_blocks(query, key):
+        return attend_blockwise(query, key, value, mask)
     has_groups = query.shape[1] != key.shape[1]
     expand = has_groups and mask is not None and mask.device.type != "cpu"
     if expand:
