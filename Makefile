@@ -13,7 +13,7 @@ run: .venv/ready-to-run
 	$(BIN)/python scripts/train_llm_from_scratch.py --config-dir configs/quickstart
 
 test: .venv/ready-to-develop
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
 
 check: .venv/ready-to-develop
 	$(BIN)/ruff check .

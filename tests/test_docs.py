@@ -42,7 +42,7 @@ def test_the_flags_in_the_documents_are_those_of_the_scripts() -> None:
     known = set()
     for script in [*(REPOSITORY / "scripts").glob("*.py"), *(REPOSITORY / "benchmarks").glob("*.py")]:
         known |= set(re.findall(r"\"(--[a-z-]+)\"", script.read_text(encoding="utf-8")))
-    foreign = {"--editable", "--constraint", "--help", "--max-tokens", "--logdir"}
+    foreign = {"--editable", "--constraint", "--dist", "--help", "--max-tokens", "--logdir"}
     torchrun = {
         "--standalone",
         "--nproc-per-node",
