@@ -12,11 +12,15 @@ import json
 import logging
 import os
 import signal
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from core.errors import BloomeryError, ConfigError, PeerLostError
 
@@ -25,6 +29,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_VARIABLE = "BLOOMERY_COLLECTIVE_TIMEOUT_SECONDS"
 TIMEOUT_SECONDS = 600.0
 """Longest wait for the other processes within a step. The first steps wait for compilers, so not less (arbitrary)."""
+
+SECONDS_BETWEEN_LOOKS = 0.05
 
 PATIENT_SECONDS = 30 * 86_400.0
 """Longest wait for the main process while it collects, tokenizes or saves: only its death ends the wait sooner."""
@@ -124,7 +130,9 @@ def joined() -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     timeout = datetime.timedelta(seconds=collective_timeout_seconds())
     with explain_lost_peers():
-        dist.init_process_group(backend, timeout=timeout)
+        found, rank, size = next(iter(rendezvous("env://", timeout=timeout)))
+        store = PrefixStore(meet(found, rank, size, timeout), found)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         # Numbers that decide something travel on the CPU: no GPU has to be waited for.
         prompt = dist.new_group(backend="gloo", timeout=timeout)
         patient = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=PATIENT_SECONDS))
@@ -143,6 +151,40 @@ def joined() -> Iterator[World]:
     finally:
         _JOINED.clear()
         dist.destroy_process_group()
+
+
+def meet(store: Store, rank: int, size: int, timeout: datetime.timedelta) -> str:
+    """A name that the processes of this start have in common, and no process of an earlier start has.
+
+    torchrun restarts processes beside one and the same store (torch 2.13 from where it shares the store with its own
+    meetings), which then still holds the addresses of those that ended; whoever reads one of these waits for the dead.
+    So the main process makes up a name and answers everyone who calls it by it. Whoever found the name of an earlier
+    start gets no answer, and looks again.
+
+    Raises:
+        torch.distributed.DistStoreError: somebody did not come in time.
+    """
+    if rank == 0:
+        name = uuid.uuid4().hex
+        store.set("start", name)
+        for other in range(1, size):
+            store.wait([f"{name}/{other}"], timeout)
+            caller = store.get(f"{name}/{other}").decode()
+            store.set(f"{name}/{other}/{caller}", "welcome")
+        return name
+    me = uuid.uuid4().hex
+    deadline = time.monotonic() + timeout.total_seconds()
+    name = ""
+    while True:
+        if (now := store.get("start").decode()) != name:
+            name = now
+            store.set(f"{name}/{rank}", me)
+        answer = f"{name}/{rank}/{me}"
+        if store.check([answer]):
+            return name
+        if time.monotonic() > deadline:
+            store.wait([answer], datetime.timedelta(seconds=1))
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 @contextlib.contextmanager

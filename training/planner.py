@@ -205,15 +205,14 @@ def _tuning_seconds(
 
 
 def making_up_for(config: PipelineConfig, pretraining_seconds: float) -> PipelineConfig:
-    """With less time for tuning, where pretraining took more than was planned: it is the whole run that ends on time.
-
-    At least half of what was planned is left.
+    """With less time for tuning where pretraining took more than was planned, and with more where it took less: it is
+    the whole run that ends on time. The time for tuning changes by half at most.
     """
     planned, tuning = config.training.time_budget_seconds, config.instruction.time_budget_seconds
     if config.run.time_budget is None or planned is None or tuning is None:
         return config
-    late = max(0.0, pretraining_seconds - planned - SECONDS_AROUND_A_TRAINING)
-    left = max(tuning / 2, tuning - late)
+    late = pretraining_seconds - planned - SECONDS_AROUND_A_TRAINING
+    left = min(max(tuning - late, 0.5 * tuning), 1.5 * tuning)
     return config.replace(instruction=config.instruction.replace(time_budget_seconds=round(left, 1)))
 
 

@@ -1,7 +1,12 @@
+import datetime
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from torch.distributed import HashStore
 
 from core.device_manager import DeviceManager
-from core.distributed import ALONE, TIMEOUT_VARIABLE, explain_lost_peers, joined, world
+from core.distributed import ALONE, TIMEOUT_VARIABLE, explain_lost_peers, joined, meet, world
 from core.errors import ConfigError, DeviceError, PeerLostError
 
 
@@ -64,3 +69,29 @@ def test_more_processes_than_devices_say_how_many_there_are(monkeypatch: pytest.
     )
     with pytest.raises(DeviceError, match=message):
         DeviceManager()
+
+
+def test_processes_that_start_again_beside_one_store_do_not_meet_those_of_the_start_before() -> None:
+    store = HashStore()
+    limit = datetime.timedelta(seconds=10)
+    names = []
+    for first in ((1, 2, 0), (0, 1, 2), (2, 0, 1)):
+        with ThreadPoolExecutor(3) as pool:
+            waiting = []
+            for rank in first:
+                waiting.append(pool.submit(meet, store, rank, 3, limit))
+                time.sleep(
+                    0.1
+                )  # others first or the main process first; what is there of the last start is found
+            [name] = {one.result() for one in waiting}
+        names.append(name)
+    assert len(set(names)) == 3
+
+
+def test_one_who_does_not_come_is_waited_for_no_longer_than_the_limit() -> None:
+    store = HashStore()
+    limit = datetime.timedelta(seconds=0.2)
+    with pytest.raises(PeerLostError), explain_lost_peers():
+        meet(store, 0, 2, limit)
+    with pytest.raises(PeerLostError), explain_lost_peers():
+        meet(store, 1, 2, limit)
