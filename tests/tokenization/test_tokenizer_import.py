@@ -281,6 +281,15 @@ def test_a_damaged_tokenizer_json_is_refused_or_used_but_never_crashes(
         ours.decode(ours.encode("the iron is hot"))
 
 
+def test_a_prefix_that_merges_lack_is_refused_before_the_library_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(changed("gpt2", lambda content: content["model"].update(continuing_subword_prefix="x")))
+    with pytest.raises(
+        DataError, match=r"continuing_subword_prefix is 'x', but the merge with '.*' .* lacks it"
+    ):
+        Tokenizer.from_file(path)
+
+
 def test_dropout_is_switched_off(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(changed("gpt2", lambda content: content["model"].update(dropout=0.5)))
