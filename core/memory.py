@@ -21,3 +21,9 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, _NEVER), mallopt(_TOP_PAD, _GROW_BY)])
+
+
+def give_back_freed_memory() -> None:
+    """Let the system have the end of the heap that nothing occupies, once, although freed memory is kept (glibc)."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

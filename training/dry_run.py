@@ -3,16 +3,19 @@
 Knows the trainer and what running out of memory looks like. Knows no data: rows all have the context's length.
 """
 
+import contextlib
 import dataclasses
 import gc
 import itertools
 import logging
+import mmap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
 from core.errors import ConfigError
+from core.memory import give_back_freed_memory
 from core.training_config import OptimizationConfig
 from training.batches import BatchSource, RowBatches
 from training.losses import IGNORED_LABEL, Batch
@@ -32,8 +35,9 @@ _ALLOCATION_FAILED = (
 
 
 ADDRESSES_FOR_THREADS = 2**27
-"""Bytes, not touched: a thread that begins later, to save or check data, has a heap of its own, for which glibc maps
-128 MB at first. Where the address space is limited, runs that fitted ended with the first checkpoint otherwise."""
+"""Bytes, mapped and not touched: a thread that begins later, to save or check data, has a heap of its own, for which
+glibc maps 128 MB at first. Where the address space is limited, runs that fitted ended with the first checkpoint
+otherwise. Mapped as glibc does it: a tensor would find room in what earlier attempts left free in the heap."""
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -64,6 +68,7 @@ def fit_into_memory(trainer: Trainer) -> int | None:
             return rows if rows < begun_with.micro_batch_rows else None
         problem = problem or "in another process"
         gc.collect()  # a failed step leaves cycles of frames and tensors
+        give_back_freed_memory()  # the heap has grown to the limit, and smaller parts would find no room beside it
         if rows == 1:
             raise ConfigError(_does_not_fit(trainer.config, context, problem))
         trainer.step_batch = at_most(trainer.step_batch, rows // 2)
@@ -100,7 +105,11 @@ def _problem_with(trainer: Trainer, rows: int) -> str | None:
     try:
         optimizers = create_optimizers(model, trainer.config, compute_dtype=trainer.compute_dtype)
         held: list[torch.Tensor] = []
-        with torch.random.fork_rng(devices=trainer.cuda_devices()), trainer.parallel.accumulating(last=False):
+        with (
+            _addresses_for_threads(on_device),
+            torch.random.fork_rng(devices=trainer.cuda_devices()),
+            trainer.parallel.accumulating(last=False),
+        ):
             model.train()
             # The second step has the optimizer's state there while it computes, as all that follow.
             for _ in range(2):
@@ -124,13 +133,24 @@ def _problem_with(trainer: Trainer, rows: int) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def _addresses_for_threads(device: torch.device) -> Iterator[None]:
+    if device.type != "cpu":
+        yield
+        return
+    try:
+        mapped = mmap.mmap(-1, ADDRESSES_FOR_THREADS)
+    except OSError as error:
+        raise MemoryError(f"no {ADDRESSES_FOR_THREADS >> 20} MB for a thread: {error.strerror}") from None
+    with mapped:
+        yield
+
+
 def _room_for_others(trainer: Trainer, optimizers: Optimizers) -> list[torch.Tensor]:
     """As much as is held between and beside steps: weights from before a step, which are compared, and the copy that is
     written as a checkpoint while training goes on."""
     weights = list(trainer.model.parameters())
     room = [torch.empty_like(weight) for weight in weights]
-    if trainer.device_manager.device.type == "cpu":
-        room.append(torch.empty(ADDRESSES_FOR_THREADS, dtype=torch.uint8))
     if trainer.config.save_in_background:
         state = [t for o in optimizers for values in o.state.values() for t in values.values()]
         room += [torch.empty_like(tensor, device="cpu") for tensor in [*weights, *state]]

@@ -127,7 +127,12 @@ class CheckpointSaver:
         self._under_way = _Write(
             place, sum(tensor.nbytes for tensor in tensors), trainer_state is not None, outcome, thread
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # what Python says where memory or a limit allows no thread more
+            logger.warning("%s: training waits for the checkpoint %s", error, place)
+            self._under_way = self._under_way._replace(thread=None)
+            _run(write, outcome)
         if not self._in_background:
             self.wait()
 
@@ -171,7 +176,8 @@ class _Write(NamedTuple):
     num_bytes: int
     is_resumable: bool
     outcome: "Future[None]"
-    thread: threading.Thread
+    thread: threading.Thread | None
+    """None where no thread could begin, and the outcome is known."""
 
     def result(self) -> BaseException | None:
         """What went wrong; returns when the thread has ended.
@@ -180,7 +186,8 @@ class _Write(NamedTuple):
         aborts the process: one SIGTERM in fifteen gave exit code -6 instead of 75.
         """
         error = self.outcome.exception()
-        self.thread.join()
+        if self.thread is not None:
+            self.thread.join()
         return error
 
     def says(self, error: BaseException) -> str:

@@ -95,6 +95,23 @@ def test_without_the_background_it_is_written_on_return(kit) -> None:
     verify_checkpoint(kit.root / "step_1")
 
 
+def test_where_no_thread_can_begin_the_checkpoint_is_written_all_the_same(
+    kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with saver_of(kit, Disk()) as saver:
+        trainer = kit.trainer()
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        save(saver, kit.root / "step_1", trainer)
+        verify_checkpoint(kit.root / "step_1")
+        monkeypatch.undo()
+        save(saver, kit.root / "step_2", trainer)
+    verify_checkpoint(kit.root / "step_2")
+    assert "can't start new thread: training waits for the checkpoint" in caplog.text
+
+
 class FullDisk(Disk):
     """Has room again after so many checkpoints could not be written."""
 
