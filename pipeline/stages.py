@@ -1,6 +1,7 @@
 """The line: each stage as one function and one entry of the tuple at the end. This file is the map of the project.
 
 A stage reads the directories of earlier stages and writes its own; what it computes is in the rooms it calls.
+Longer than other files because the whole line is to be seen in one place.
 """
 
 import logging

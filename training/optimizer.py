@@ -17,6 +17,9 @@ Optimizers = Sequence[torch.optim.Optimizer]
 
 Value = TypeVar("Value")
 
+ADAMW_STATE = {"step", "exp_avg", "exp_avg_sq"}
+"""What torch's AdamW has of each parameter. Of other optimizers it is known only by what some parameters have."""
+
 
 def _adamw(model: nn.Module, config: OptimizationConfig, _compute_dtype: torch.dtype) -> Optimizers:
     return [_adamw_of([p for p in model.parameters() if p.requires_grad], config)]
@@ -194,6 +197,8 @@ def _check_complete(
 ) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kinds = {kind for values in state.values() for kind in values}
+    if isinstance(optimizer, torch.optim.AdamW):
+        kinds |= ADAMW_STATE
     missing = [f"{k}/{name}" for i, name in names.items() for k in sorted(kinds) if k not in state.get(i, {})]
     if missing or not kinds:
         first = missing[0] if missing else next(iter(names.values()))

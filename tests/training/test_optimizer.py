@@ -75,6 +75,19 @@ def test_state_of_another_model_is_refused(kit) -> None:
         load_optimizer_tensors(model, fresh, some)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_state_that_lacks_a_kind_of_all_parameters_is_refused(kit, optimizer: str) -> None:
+    model = kit.model()
+    optimizers = create_optimizers(model, kit.config(optimizer=optimizer))
+    step(model, optimizers, 1)
+    tensors = optimizer_tensors(model, optimizers)
+    for kind in sorted({key.partition("/")[0] for key in tensors}):
+        some = {key: value for key, value in tensors.items() if not key.startswith(f"{kind}/")}
+        fresh = create_optimizers(model, kit.config(optimizer=optimizer))
+        with pytest.raises(CorruptArtifactError, match="the optimizer state lacks '"):
+            load_optimizer_tensors(model, fresh, some)
+
+
 def matrices_and_rest(model: torch.nn.Module) -> tuple[set[str], set[str]]:
     names = {name: p.ndim for name, p in model.named_parameters()}
     matrices = {n for n, ndim in names.items() if n.startswith("blocks.") and ndim == 2}
