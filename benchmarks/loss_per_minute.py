@@ -8,9 +8,8 @@ gone, so that each run is at its end when its time is; the published numbers of 
     python benchmarks/loss_per_minute.py --minutes 5 --seeds 3 --shape S
     taskset -c 0 python benchmarks/loss_per_minute.py --threads 1       # beside other work, on a core of one's own
 
-Needs `pip install transformers accelerate litgpt` for all of them; a peer that is missing is left out, and said.
-nanochat is not among them: its recipe belongs to its own architecture, and stated with our parts it would be our Muon
-under another name.
+Needs `pip install transformers accelerate litgpt`; a peer that is missing is left out, and said. nanochat is not among
+them: stated with our parts, its recipe would be our Muon under another name.
 """
 
 import argparse
@@ -360,7 +359,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=2.0, help="of training for each contender and seed")
-    parser.add_argument("--seeds", type=int, default=1, help="number of trainings of each contender")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each contender")
     parser.add_argument("--first-seed", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--shape", choices=SHAPES, default="XS", help="what to train")
     parser.add_argument(

@@ -121,9 +121,11 @@ def _compiled_loss_and_error() -> Callable[[Tensor, Tensor], tuple[Tensor, Tenso
 
 
 def _parts(labels: Tensor, num_tokens: int) -> Iterator[slice]:
-    size = max(1, (MAX_LOGITS_ON_GPU if labels.is_cuda else MAX_LOGITS) // num_tokens)
-    for start in range(0, len(labels), size):
-        yield slice(start, min(start + size, len(labels)))
+    """Stretches of nearly equal lengths: no part is larger than it has to be, and all take the same place in memory."""
+    most = max(1, (MAX_LOGITS_ON_GPU if labels.is_cuda else MAX_LOGITS) // num_tokens)
+    number = -(-len(labels) // most)
+    for part in range(number):
+        yield slice(part * len(labels) // number, (part + 1) * len(labels) // number)
 
 
 def count_targets(batch: Batch) -> int:
