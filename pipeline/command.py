@@ -92,6 +92,12 @@ def run_command(body: Callable[[], int], *, debug: bool = False, resumable: bool
             file=sys.stderr,
         )
         return INTERNAL_ERROR_EXIT_CODE
+    finally:
+        if (
+            resumable
+        ):  # the exit code is settled: a signal while Python shuts down would only print a traceback
+            signal.signal(signal.SIGTERM, _too_late)
+            signal.signal(signal.SIGINT, _too_late)
 
 
 def _stopped() -> int:
@@ -104,6 +110,10 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     message = f"{signal.Signals(number).name}: stopped; what was finished is kept, the same command goes on from there"
     _STOPPED.append(message)
     raise _Stopped
+
+
+def _too_late(_number: int, _frame: FrameType | None) -> None:
+    """Nothing. `signal.SIG_IGN` would pass on to the processes that are started after it."""
 
 
 _STOPPED: list[str] = []

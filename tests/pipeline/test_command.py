@@ -1,9 +1,12 @@
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from core.errors import DataError, Preempted
 from pipeline.command import run_command
+from tests.line_kit import environment
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,19 @@ def test_a_signal_that_a_library_makes_an_error_of_its_own_is_still_a_signal(
     assert run_command(body, resumable=True) == 75
     assert "SIGTERM: stopped" in capsys.readouterr().err
     assert run_command(fail(DataError("bad data")), resumable=True) == 65
+
+
+def test_a_signal_while_python_shuts_down_changes_neither_the_exit_code_nor_what_is_printed() -> None:
+    program = """
+import atexit, signal, sys
+from pipeline.command import run_command
+atexit.register(signal.raise_signal, signal.SIGTERM)
+sys.exit(run_command(lambda: 3, resumable=True))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (3, "")
 
 
 def test_ctrl_c_ends_other_work_with_130() -> None:
