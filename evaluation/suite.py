@@ -1,0 +1,126 @@
+"""All that is measured of one model, result by result, and where the results are. Knows no figure itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.errors import DataError
+from core.files import sha256_file, write_json
+from evaluation.generation_quality import evaluate_quality
+from evaluation.language_model import LanguageModel
+from evaluation.speed import measure_speed
+from evaluation.stored_results import stored
+from evaluation.task_files import Task
+from evaluation.task_results import evaluate_tasks
+from evaluation.texts import SPLITS, evaluate_texts, texts_in_file, texts_of_split
+from evaluation.training_text import TrainingText, run_of, training_text_of
+
+VERSION = 1
+"""To be raised when equal texts and an equal model give other figures."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is to be measured.
+
+    Attributes:
+        tasks: Questions to ask, with
+        num_shots: solved examples in front of each.
+        texts: Files to predict, or names of splits of the model's run.
+        limit: Most documents of a text; None = all.
+        quality: Whether it writes samples in which something is counted.
+        speed: Whether its speed is measured; both only of models that this project opens itself.
+        seed: Of examples and of what the model writes.
+    """
+
+    tasks: Sequence[Task] = ()
+    num_shots: int = 0
+    texts: Sequence[str] = ()
+    limit: int | None = None
+    quality: bool = False
+    speed: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured of a model; `directory` holds it too, a file for each result."""
+
+    model: str
+    directory: Path
+    num_parameters: int
+    tasks: Sequence[Mapping[str, Any]] = ()
+    texts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    quality: Mapping[str, Any] | None = None
+    speed: Mapping[str, Any] | None = None
+
+
+def run_suite(model: LanguageModel, suite: Suite, out: Path) -> Results:
+    """Measure a model; what is in `out` already, of the same model and the same questions, is read.
+
+    Raises:
+        DataError: a text cannot be read, or a split is not known; what was measured before is kept.
+        DiskError: a result cannot be written; likewise.
+    """
+    chat_model = model.chat_model
+    training = None
+    if chat_model is not None and chat_model.directory is not None:
+        training = training_text_of(chat_model.directory, chat_model.tokenizer)
+    texts = {name: _text_result(model, name, suite, out, training) for name in suite.texts}
+    tasks = evaluate_tasks(
+        model, suite.tasks, out, training=training, num_shots=suite.num_shots, seed=suite.seed
+    )
+    speed = None
+    if (
+        suite.speed and chat_model is not None
+    ):  # always anew: another machine, or another hour, gives other figures
+        speed = measure_speed(chat_model)
+        write_json(out / "speed.json", speed)
+    quality = None
+    if suite.quality and chat_model is not None:
+        quality = stored(
+            out / "quality.json",
+            {
+                "version": VERSION,
+                "model": model.fingerprint,
+                "seed": suite.seed,
+                "training_text": training.fingerprint if training else None,
+            },
+            lambda: evaluate_quality(chat_model, training, seed=suite.seed),
+        )
+    return Results(model.name, out, model.num_parameters, tasks, texts, quality, speed)
+
+
+def place_of_results(model: LanguageModel, out: Path | None) -> Path:
+    """The directory for the results of a model, one for each model: in `out`, or in its run, or in `runs/scores`."""
+    directory = Path(model.name).absolute()
+    label = f"{directory.parent.name}-{directory.name}-{model.fingerprint[:8]}"
+    return (out or (run_of(directory) or Path("runs")) / "scores") / label
+
+
+def splits_of(model: LanguageModel) -> tuple[str, ...]:
+    """The splits of the model's run that it was not trained on."""
+    run = run_of(Path(model.name))
+    return tuple(name for name in SPLITS if run and name != "train" and (run / "dataset" / name).is_dir())
+
+
+def _text_result(
+    model: LanguageModel, name: str, suite: Suite, out: Path, training: TrainingText | None
+) -> dict[str, Any]:
+    if name in SPLITS:
+        if training is None:
+            raise DataError(
+                f"--text {name}: {model.name} lies in no run with a dataset, so its splits are not known; name a file"
+            )
+        source, texts = training.fingerprint, texts_of_split(training.run, name)
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise DataError(f"--text {name}: no such file, and no split ({', '.join(SPLITS)})")
+        source, texts = sha256_file(path), texts_in_file(path)
+    return stored(
+        out / f"text-{Path(name).name}.json",
+        {"version": VERSION, "model": model.fingerprint, "text": [name, source], "limit": suite.limit},
+        lambda: evaluate_texts(model, texts, description=f"predicting {Path(name).name}", limit=suite.limit),
+    )

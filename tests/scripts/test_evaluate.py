@@ -1,0 +1,103 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.command import run_command
+from tests.inference.tiny_models import save_tiny_model
+from tests.scripts.test_command_help import SCRIPTS, load
+
+QUESTIONS = [{"query": f"{n}?", "choices": ["iron", "slag"], "gold": n % 2} for n in range(6)]
+
+
+def evaluate(*arguments: object) -> int:
+    script = load(next(path for path in SCRIPTS if path.stem == "evaluate"))
+    return run_command(lambda: int(script.main([*map(str, arguments), "--device", "cpu"])))
+
+
+@pytest.fixture
+def model(tmp_path: Path, small_tokenizer) -> Path:
+    return save_tiny_model(tmp_path / "model", small_tokenizer, stage="pretraining")
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in QUESTIONS))
+    return path
+
+
+def test_two_models_stand_side_by_side_with_chance_and_trigrams(
+    tmp_path: Path, model: Path, questions: Path, small_tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = save_tiny_model(tmp_path / "other", small_tokenizer, stage="pretraining", seed=5)
+    (tmp_path / "held_out.txt").write_text("the furnace is hot")
+    out = tmp_path / "out"
+    arguments = (model, "--compare", other, "--tasks", questions, "--num-shots", 2)
+    assert evaluate(*arguments, "--text", tmp_path / "held_out.txt", "--out", out) == 0
+    page = capsys.readouterr().out
+    rows = [line.split() for line in page.splitlines()]
+    assert ["task", "figure", "A", "B", "chance", "trigrams"] in rows
+    assert ["text", "figure", "A", "B"] in rows
+    (accuracy,) = [row for row in rows if row[:3] == ["questions,", "2-shot", "accuracy"] and row[3] != "per"]
+    assert accuracy[-2] == "0.500"
+    assert len(accuracy) == 9  # two values, two intervals, two baselines
+    assert f"A  {model}" in page and f"B  {other}" in page
+    assert "equally good models differ so much with probability" in page
+    names = sorted(path.name for path in out.rglob("*.json"))
+    assert names == ["questions-2-shot.json"] * 2 + ["text-held_out.txt.json"] * 2
+
+
+def test_without_flags_a_model_outside_of_a_run_is_asked_to_write_and_timed(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(model) == 0
+    page = capsys.readouterr().out
+    assert "── What it writes" in page and "── Speed" in page and "── Tasks" not in page
+    (place,) = (tmp_path / "runs" / "scores").iterdir()
+    assert sorted(path.name for path in place.iterdir()) == ["quality.json", "speed.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--num-shots", -1), 2, "--num-shots -1: expected 0 or more"),
+        (("--limit", 0), 2, "--limit 0: expected 1 or more"),
+        (("--tasks", "a/x.jsonl", "b/x.jsonl"), 2, "2 files are called x, and so would be their results"),
+        (("--tasks", "nowhere.jsonl"), 65, "nowhere.jsonl: no such file"),
+        (("--text", "nowhere.txt"), 65, "--text nowhere.txt: no such file, and no split"),
+        (
+            ("--text", "validation"),
+            65,
+            "lies in no run with a dataset, so its splits are not known; name a file",
+        ),
+        (("--compare", "nowhere", "--speed"), 65, "nowhere: expected the directory of a run or of a model"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    arguments: tuple, code: int, message: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(model, *arguments, "--out", tmp_path / "out") == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error[E0") and error.count("\n") == 1
+
+
+def test_a_broken_line_is_told_of_before_a_model_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text(json.dumps(QUESTIONS[0]) + "\n{\n")
+    assert evaluate(tmp_path / "no model", "--tasks", path) == 65
+    assert f"{path}:2: not JSON" in capsys.readouterr().err
+
+
+def test_a_directory_that_nobody_can_open_says_why(
+    tmp_path: Path, questions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "strange"
+    directory.mkdir()
+    (directory / "config.json").write_text('{"model_type": "no such architecture"}')
+    assert evaluate(directory, "--tasks", questions) == 78
+    assert f"{directory}: neither this project (" in capsys.readouterr().err
