@@ -31,6 +31,8 @@ def records(task: Task, *, num_shots: int, seed: int) -> list[dict[str, Any]]:
     """The questions as the harness reads them, with the examples in front."""
     found = []
     asked = task.delimiter.rstrip()
+    # Of this kind alone the harness puts no delimiter in front of the answer.
+    space = task.delimiter[len(asked) :] if task.kind == "cloze" else ""
     for number, contexts in zip(task.asked, prompts(task, num_shots=num_shots, seed=seed), strict=True):
         item = task.items[number]
         found.append(
@@ -39,7 +41,7 @@ def records(task: Task, *, num_shots: int, seed: int) -> list[dict[str, Any]]:
                 "options": list(
                     [context + asked for context in contexts] if task.kind == "schema" else item.answers
                 ),
-                "answer": item.answers[0],
+                "answer": space + item.answers[0],
                 "gold": item.gold,
             }
         )

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import DataError
 from core.progress import progress
 from data_processing.rules.privacy import KINDS
 from evaluation.training_text import NGRAM_WORDS, TrainingText, copied_ngrams
@@ -34,27 +33,19 @@ def evaluate_quality(model: ChatModel, training: TrainingText | None, *, seed: i
 
     Returns:
         `figures` by name, `personal_data` by kind, and `samples`, a record for each.
-
-    Raises:
-        DataError: no prompt fits into half of the model's context.
     """
     kind = "question" if model.answers_messages else "beginning"
     prompts = [prompt[kind] for prompt in read_prompts()]
     fitting = [
         prompt for prompt in prompts if len(model.render(_prompt(model, prompt))) <= model.engine.context // 2
     ]
-    if not fitting:
-        raise DataError(
-            f"the model's context of {model.engine.context} tokens is too short for any of the {len(prompts)} prompts "
-            "and an answer; leave out --quality"
-        )
     repeated = [prompt for prompt in fitting for _ in range(SAMPLES_A_PROMPT)]
     replies = _replies(model, repeated, seed)
     texts = [reply.text for reply in replies]
     samples: list[dict[str, Any]] = [
         {"prompt": prompt, "text": text} for prompt, text in zip(repeated, texts, strict=True)
     ]
-    copied = copies(texts, training) if training else None
+    copied = copies(texts, training) if training and texts else None
     if copied is not None:
         for sample, (num_words, _) in zip(samples, copied, strict=True):
             sample["longest_copy_words"] = num_words
@@ -62,8 +53,8 @@ def evaluate_quality(model: ChatModel, training: TrainingText | None, *, seed: i
         "figures": {
             "num_samples": len(texts),
             "num_prompts_too_long": len(prompts) - len(fitting),
-            "stopped_share": sum(reply.finish_reason == "stop" for reply in replies) / len(replies),
-            "mean_tokens": sum(reply.num_tokens for reply in replies) / len(replies),
+            "stopped_share": _mean([float(reply.finish_reason == "stop") for reply in replies]),
+            "mean_tokens": _mean([float(reply.num_tokens) for reply in replies]),
             **{f"distinct_{n}": distinct(texts, n) for n in (1, 2, 3)},
             "repeated_4_grams_share": _mean([repeated_share(text, 4) for text in texts]),
             "self_bleu": _mean(
@@ -161,9 +152,9 @@ def _longest_row(flags: Sequence[bool]) -> int:
 
 def _copy_figures(copied: Sequence[tuple[int, float | None]]) -> dict[str, Any]:
     return {
-        "longest_copy_words": max(num_words for num_words, _ in copied),
+        "longest_copy_words": max((num_words for num_words, _ in copied), default=0),
         "copied_13_grams_share": _mean([share for _, share in copied]),
-        "samples_with_a_copy_share": sum(num_words > 0 for num_words, _ in copied) / len(copied),
+        "samples_with_a_copy_share": _mean([float(num_words > 0) for num_words, _ in copied]),
     }
 
 

@@ -14,7 +14,7 @@ from evaluation.stored_results import stored
 from evaluation.task_files import Task
 from evaluation.task_results import evaluate_tasks
 from evaluation.texts import SPLITS, evaluate_texts, texts_in_file, texts_of_split
-from evaluation.training_text import TrainingText, run_of, training_text_of
+from evaluation.training_text import DataPlaces, TrainingText, places_of
 
 VERSION = 1
 """To be raised when equal texts and an equal model give other figures."""
@@ -56,8 +56,11 @@ class Results:
     speed: Mapping[str, Any] | None = None
 
 
-def run_suite(model: LanguageModel, suite: Suite, out: Path) -> Results:
+def run_suite(model: LanguageModel, suite: Suite, out: Path, *, places: DataPlaces | None = None) -> Results:
     """Measure a model; what is in `out` already, of the same model and the same questions, is read.
+
+    Args:
+        places: What the model was made from; None = what the run says that it lies in, if it lies in one.
 
     Raises:
         DataError: a text cannot be read, or a split is not known; what was measured before is kept.
@@ -65,8 +68,8 @@ def run_suite(model: LanguageModel, suite: Suite, out: Path) -> Results:
     """
     chat_model = model.chat_model
     training = None
-    if chat_model is not None and chat_model.directory is not None:
-        training = training_text_of(chat_model.directory, chat_model.tokenizer)
+    if chat_model is not None and (places := places or places_of(Path(model.name))) is not None:
+        training = TrainingText(places, chat_model.tokenizer)
     texts = {name: _text_result(model, name, suite, out, training) for name in suite.texts}
     tasks = evaluate_tasks(
         model, suite.tasks, out, training=training, num_shots=suite.num_shots, seed=suite.seed
@@ -96,13 +99,14 @@ def place_of_results(model: LanguageModel, out: Path | None) -> Path:
     """The directory for the results of a model, one for each model: in `out`, or in its run, or in `runs/scores`."""
     directory = Path(model.name).absolute()
     label = f"{directory.parent.name}-{directory.name}-{model.fingerprint[:8]}"
-    return (out or (run_of(directory) or Path("runs")) / "scores") / label
+    places = places_of(directory)
+    return (out or (places.dataset.parent if places else Path("runs")) / "scores") / label
 
 
-def splits_of(model: LanguageModel) -> tuple[str, ...]:
-    """The splits of the model's run that it was not trained on."""
-    run = run_of(Path(model.name))
-    return tuple(name for name in SPLITS if run and name != "train" and (run / "dataset" / name).is_dir())
+def held_out_splits(model: LanguageModel) -> tuple[str, ...]:
+    """The splits that the model's run kept from it."""
+    places = places_of(Path(model.name))
+    return tuple(name for name in ("validation", "test") if places and (places.dataset / name).is_dir())
 
 
 def _text_result(
@@ -113,7 +117,7 @@ def _text_result(
             raise DataError(
                 f"--text {name}: {model.name} lies in no run with a dataset, so its splits are not known; name a file"
             )
-        source, texts = training.fingerprint, texts_of_split(training.run, name)
+        source, texts = training.fingerprint, texts_of_split(training.places, name)
     else:
         path = Path(name)
         if not path.is_file():

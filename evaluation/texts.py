@@ -11,11 +11,13 @@ from core.errors import DataError
 from core.json_files import json_object
 from core.progress import progress
 from data_processing.reports.corpus_files import CORPUS_NAME
+from data_processing.reports.data_report import DATASET_REPORT
 from data_processing.reports.report import group_of
 from data_processing.rows.json_records import read_json_lines
 from data_processing.rows.split_corpus import SplitCorpus
 from evaluation.language_model import LanguageModel
 from evaluation.likelihoods import Row, score_rows
+from evaluation.training_text import DataPlaces
 
 SPLITS = ("validation", "test", "train")
 
@@ -87,13 +89,13 @@ def texts_in_file(path: Path) -> Iterator[Text]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def texts_of_split(run: Path, split: str) -> Iterator[Text]:
-    """The documents of a run that are in one of its splits.
+def texts_of_split(places: DataPlaces, split: str) -> Iterator[Text]:
+    """The documents of a corpus that are in one of its splits.
 
     Raises:
-        DataError: the run keeps no corpus, or does not say how it was divided.
+        DataError: the corpus is not there, or nothing says how it was divided.
     """
-    report, corpus = run / "dataset" / "dataset_report.json", run / "corpus" / CORPUS_NAME
+    report, corpus = places.dataset / DATASET_REPORT, places.corpus / CORPUS_NAME
     for file in (report, corpus):
         if not file.is_file():
             raise DataError(

@@ -1,6 +1,7 @@
 """The text that a run's model was trained on, read back from its rows. Knows no model and no score."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,38 @@ NGRAM_WORDS = 13
 """Two texts that share so many words in a row have them from one another (Brown et al. 2020, appendix C)."""
 
 
+@dataclass(frozen=True)
+class DataPlaces:
+    """Where a run keeps what its model was made from: corpus, rows of text and, of a tuned model, of conversations."""
+
+    corpus: Path
+    dataset: Path
+    instructions: Path | None = None
+
+
+def places_of(model_directory: Path) -> DataPlaces | None:
+    """Those of the run that a model directory lies in, or None where it lies in none with a dataset."""
+    directory = model_directory.absolute()
+    run = next((parent for parent in directory.parents if (parent / "dataset" / "train").is_dir()), None)
+    if run is None:
+        return None
+    conversations = run / "instructions"
+    is_tuned = directory.is_relative_to(run / "finetune") and (conversations / "train").is_dir()
+    return DataPlaces(run / "corpus", run / "dataset", conversations if is_tuned else None)
+
+
 class TrainingText:
-    """What a model read, as far as a run keeps it: the rows of its text and, of a tuned model, of its conversations.
+    """What a model read, as far as its run keeps it.
 
     Raises:
         CorruptArtifactError: rows are damaged.
     """
 
-    def __init__(self, run: Path, tokenizer: Tokenizer, *, with_conversations: bool) -> None:
-        places = [run / "dataset" / "train"]
-        if with_conversations and (run / "instructions" / "train").is_dir():
-            places.append(run / "instructions" / "train")
-        self.name = " and ".join(str(place) for place in places)
-        self.run = run
+    def __init__(self, places: DataPlaces, tokenizer: Tokenizer) -> None:
+        self.places = places
         self.tokenizer = tokenizer
-        self.rows = [TokenRows(place) for place in places]
+        kept = (places.dataset, places.instructions)
+        self.rows = [TokenRows(place / "train") for place in kept if place is not None]
         self.fingerprint = " ".join(rows.fingerprint for rows in self.rows)
 
     def sample_ids(self, most: int) -> NDArray[np.int64]:
@@ -65,21 +83,6 @@ class TrainingText:
     def _text(self, pieces: list[NDArray[Any]]) -> Iterator[str]:
         if text := self.tokenizer.decode(np.concatenate(pieces).tolist()):
             yield text
-
-
-def run_of(model_directory: Path) -> Path | None:
-    """The run that a model directory lies in, or None where it lies in none with a dataset."""
-    parents = model_directory.absolute().parents
-    return next((parent for parent in parents if (parent / "dataset" / "train").is_dir()), None)
-
-
-def training_text_of(model_directory: Path, tokenizer: Tokenizer) -> TrainingText | None:
-    """What the model in a directory was trained on, or None where that is not known."""
-    run = run_of(model_directory)
-    if run is None:
-        return None
-    is_tuned = model_directory.absolute().is_relative_to((run / "finetune").absolute())
-    return TrainingText(run, tokenizer, with_conversations=is_tuned)
 
 
 def copied_ngrams(texts: Sequence[str], training: TrainingText) -> list[NDArray[np.bool_]]:

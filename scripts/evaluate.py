@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
 
     from evaluation.language_model import load_language_model
     from evaluation.result_page import result_page
-    from evaluation.suite import Suite, place_of_results, run_suite, splits_of
+    from evaluation.suite import Suite, held_out_splits, place_of_results, run_suite
     from inference.model_directory import newest_run
 
     is_bare = not (flags.tasks or flags.text or flags.quality or flags.speed)
@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> int:
         suite = Suite(
             tasks=tasks,
             num_shots=flags.num_shots,
-            texts=splits_of(model) if is_bare else flags.text,
+            texts=held_out_splits(model) if is_bare else flags.text,
             limit=flags.limit,
             quality=flags.quality or is_bare,
             speed=flags.speed or is_bare,

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import DataError
 from evaluation.generation_quality import (
     MAX_TOKENS,
     SAMPLES_A_PROMPT,
@@ -15,7 +14,7 @@ from evaluation.generation_quality import (
     repeated_share,
     self_bleu,
 )
-from evaluation.training_text import TrainingText, run_of, training_text_of
+from evaluation.training_text import DataPlaces, TrainingText, places_of
 from inference.chat import ChatModel
 from tests.inference.tiny_models import save_tiny_model, tiny_model
 from tests.small_texts import make_documents
@@ -43,9 +42,9 @@ def run(tmp_path_factory, small_tokenizer, small_tokenizer_directory) -> Path:
 
 @pytest.fixture
 def training(run: Path, small_tokenizer) -> TrainingText:
-    found = training_text_of(run / "pretrain" / "final", small_tokenizer)
-    assert found is not None
-    return found
+    places = places_of(run / "pretrain" / "final")
+    assert places is not None
+    return TrainingText(places, small_tokenizer)
 
 
 def test_variety_and_repetition_are_shares_of_n_grams() -> None:
@@ -87,11 +86,14 @@ def test_the_rows_read_back_are_the_documents_that_were_trained_on(training: Tra
     assert len(training.sample_ids(640)) == 640
 
 
-def test_a_model_outside_of_a_run_has_no_known_training_text(
-    tmp_path: Path, run: Path, small_tokenizer
-) -> None:
-    assert training_text_of(tmp_path / "model", small_tokenizer) is None
-    assert run_of(run / "pretrain" / "final") == run
+def test_what_a_model_was_made_from_is_known_within_a_run_alone(tmp_path: Path) -> None:
+    for name in ("dataset", "instructions"):
+        (tmp_path / "run" / name / "train").mkdir(parents=True)
+    run = tmp_path / "run"
+    assert places_of(tmp_path / "model") is None
+    assert places_of(run / "pretrain" / "final") == DataPlaces(run / "corpus", run / "dataset")
+    tuned = DataPlaces(run / "corpus", run / "dataset", run / "instructions")
+    assert places_of(run / "finetune" / "final") == tuned
 
 
 def test_personal_data_is_counted_by_kind_in_samples() -> None:
@@ -125,9 +127,10 @@ def test_prompts_that_leave_no_room_are_left_out_and_counted(small_tokenizer) ->
     assert (
         figures["num_samples"] == (len(read_prompts()) - figures["num_prompts_too_long"]) * SAMPLES_A_PROMPT
     )
-    with pytest.raises(DataError, match="context of 8 tokens is too short for any of the 12 prompts"):
-        tiny = tiny_model(max_position_embeddings=8)
-        evaluate_quality(ChatModel(tiny, small_tokenizer, answers_messages=False), None, seed=0)
+    tiny = ChatModel(tiny_model(max_position_embeddings=8), small_tokenizer, answers_messages=False)
+    figures = evaluate_quality(tiny, None, seed=0)["figures"]
+    assert (figures["num_samples"], figures["num_prompts_too_long"]) == (0, len(read_prompts()))
+    assert figures["stopped_share"] is None
 
 
 def test_a_model_that_answers_is_asked_the_questions(small_tokenizer) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from core.errors import DataError
 from evaluation.texts import Text, evaluate_texts, texts_in_file, texts_of_split
+from evaluation.training_text import DataPlaces
 from tests.small_texts import make_documents
 
 TEXTS = [
@@ -101,13 +102,14 @@ def test_the_documents_of_a_split_are_those_that_the_dataset_put_there(
     builder = DatasetBuilder(small_tokenizer_directory, 64)
     with builder.build_from_jsonl(corpus, 0.8, 0.1, 0.1) as dataset:
         builder.save_dataset(dataset, tmp_path / "dataset")
+    places = DataPlaces(tmp_path / "corpus", tmp_path / "dataset")
     counts = json.loads((tmp_path / "dataset" / "dataset_report.json").read_text())["splits"]
     for split in ("train", "validation", "test"):
-        texts = [text.text for text in texts_of_split(tmp_path, split)]
+        texts = [text.text for text in texts_of_split(places, split)]
         assert len(texts) == counts[split]["documents"]
         assert sum(len(text.encode()) for text in texts) == counts[split]["text_bytes"]
     corpus.unlink()
     with pytest.raises(
         DataError, match=r"collected_texts\.jsonl: not there, so the documents of test are not known"
     ):
-        list(texts_of_split(tmp_path, "test"))
+        list(texts_of_split(places, "test"))
