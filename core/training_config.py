@@ -574,6 +574,22 @@ class EvaluationConfig(Config):
     )
     max_answer_tokens: int = Field(96, ge=1, le=65_536, description="Longest answer, in tokens.")
     num_samples: int = Field(3, ge=0, le=1000, description="Number of texts that the model continues.")
+    tasks: tuple[Path, ...] = Field((), description="Files of questions (jsonl) that the models are asked.")
+    num_shots: int = Field(
+        0, ge=0, le=1000, description="Number of solved questions shown in front of each one of a task."
+    )
+    num_documents: int = Field(
+        200,
+        ge=0,
+        le=1_000_000,
+        description="Number of documents read a split for the figures by source and length.",
+    )
+    quality: bool = Field(
+        True, description="Whether the last model writes samples in which repetitions and copies are counted."
+    )
+    speed: bool = Field(
+        True, description="Whether the last model's speed is measured.", json_schema_extra=RUNTIME
+    )
     batch_size: int = Field(
         32, ge=1, le=65_536, description="Number of answers generated at a time.", json_schema_extra=RUNTIME
     )

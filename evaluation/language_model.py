@@ -115,7 +115,7 @@ def of_chat_model(chat_model: ChatModel, *, fingerprint: str | None = None) -> L
     lengths[: tokenizer.vocab_size] = torch.from_numpy(tokenizer.byte_lengths.astype("int64"))
     return LanguageModel(
         name=str(chat_model.directory or "the model"),
-        fingerprint=fingerprint or (_fingerprint(chat_model.directory) if chat_model.directory else ""),
+        fingerprint=fingerprint or (model_fingerprint(chat_model.directory) if chat_model.directory else ""),
         context=engine.context,
         start_ids=() if tokenizer.bos_id == tokenizer.eos_id else (tokenizer.bos_id,),
         boundary_id=tokenizer.bos_id,
@@ -179,7 +179,7 @@ def _from_transformers(directory: Path, device: torch.device, *, because: str) -
     context = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     return LanguageModel(
         name=str(directory),
-        fingerprint=_fingerprint(directory),
+        fingerprint=model_fingerprint(directory),
         context=min(int(context), 1 << 20),
         start_ids=start_ids,
         boundary_id=boundary_id,
@@ -192,6 +192,7 @@ def _from_transformers(directory: Path, device: torch.device, *, because: str) -
     )
 
 
-def _fingerprint(directory: Path) -> str:
+def model_fingerprint(directory: Path) -> str:
+    """What changes with the weights, the configuration and the tokenizer of a model directory."""
     files = describe_files(directory, [file for pattern in MODEL_FILES for file in directory.glob(pattern)])
     return sha256_json([[file["path"], file["sha256"]] for file in files])

@@ -2,15 +2,21 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core.device_manager import DeviceManager
 from core.files import atomic_write, write_json
 from core.training_config import EvaluationConfig
+from data_processing.reports.corpus_files import CORPUS_NAME
 from data_processing.rows.token_rows import TokenRows
 from evaluation.answers import Answer, ask, evenly_spaced, questions_in, score
+from evaluation.language_model import of_chat_model
 from evaluation.perplexity import evaluate_rows
+from evaluation.suite import Suite, place_of_results, run_suite
+from evaluation.task_files import read_task
+from evaluation.training_text import DataPlaces
 from inference.chat import ChatModel
 
 NUM_SHOWN_QUESTIONS = 3
@@ -22,22 +28,30 @@ def evaluate_line(
     config: EvaluationConfig,
     device_manager: DeviceManager,
     *,
+    corpus: Path,
     dataset: Path,
     pretrained: Path,
     tuned: Path | None,
     instructions: Path | None,
     document_masking: bool,
+    scores: Path,
     out: Path,
 ) -> dict[str, Any]:
     """Write `evaluation.json` and `evaluation.md` into `out` and return the numbers.
 
     Args:
-        dataset: Directory with the splits of the text dataset.
+        corpus: Directory of the documents, with
+        dataset: the directory with the splits of the text dataset.
         pretrained: Checkpoint of the pretrained model.
         tuned: Checkpoint of the tuned model, if there is one, with
         instructions: the directory of its conversations.
         document_masking: As in pretraining.
+        scores: Where results of single models are kept, so that a killed evaluation goes on with those that it lacks.
+
+    Raises:
+        DataError: a task cannot be read; the message names file and line.
     """
+    tasks = [read_task(path) for path in config.tasks]
     device = str(device_manager.device)
     model = ChatModel.load(pretrained, device=device)
     metrics: dict[str, Any] = {"text": {}}
@@ -55,14 +69,50 @@ def evaluate_line(
             perplexity = result.perplexity if math.isfinite(result.perplexity) else None
             metrics["text"][split] = {**dataclasses.asdict(result), "perplexity": perplexity}
     metrics["samples"] = _samples(model, dataset, config.num_samples)
+    places = DataPlaces(corpus, dataset)
+    splits = metrics["text"] if config.num_documents and (corpus / CORPUS_NAME).is_file() else ()
+    suite = Suite(
+        tasks=tasks, num_shots=config.num_shots, texts=tuple(splits), limit=config.num_documents or None
+    )
+    last = tuned is None or instructions is None
+    before = dataclasses.replace(suite, quality=last and config.quality, speed=last and config.speed)
+    metrics["models"] = {"pretrain": _results(model, before, scores, places)}
     if tuned is not None and instructions is not None:
-        metrics |= _questions(ChatModel.load(tuned, device=device), instructions, config)
+        answering = ChatModel.load(tuned, device=device)
+        metrics |= _questions(answering, model, instructions, config)
+        after = dataclasses.replace(suite, texts=(), quality=config.quality, speed=config.speed)
+        places = DataPlaces(corpus, dataset, instructions)
+        metrics["models"]["finetune"] = _results(answering, after, scores, places)
     write_json(out / "evaluation.json", metrics)
     atomic_write(out / "evaluation.md", _as_markdown(metrics))
     return metrics
 
 
-def _questions(model: ChatModel, instructions: Path, config: EvaluationConfig) -> dict[str, Any]:
+def _results(model: ChatModel, suite: Suite, scores: Path, places: DataPlaces) -> dict[str, Any]:
+    """The figures of a model, but for those of its speed, which differ from hour to hour."""
+    language_model = of_chat_model(model)
+    found = run_suite(language_model, suite, place_of_results(language_model, scores), places=places)
+    kept = ("task", "scores", "num_cut", "num_in_training_text", "baseline", "recipe")
+    return {
+        "num_parameters": found.num_parameters,
+        "texts": {name: _without_origin(result) for name, result in found.texts.items()},
+        "tasks": [{key: result[key] for key in kept} for result in found.tasks],
+        "quality": _without_origin(found.quality) if found.quality else None,
+    }
+
+
+def _without_origin(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in result.items()
+        if key not in ("fingerprint", "recipe", "elapsed_seconds", "samples")
+    }
+
+
+def _questions(
+    model: ChatModel, pretrained: ChatModel, instructions: Path, config: EvaluationConfig
+) -> dict[str, Any]:
+    """What the tuned model answers, and what the pretrained one wrote behind the same held-out questions."""
     metrics: dict[str, Any] = {}
     for name, split, number in (
         ("held_in", "train", config.num_questions),
@@ -73,14 +123,24 @@ def _questions(model: ChatModel, instructions: Path, config: EvaluationConfig) -
         questions = list(questions_in(TokenRows(instructions / split), model.tokenizer))
         if not questions:  # every true answer was cut off at the context
             continue
+        asked = evenly_spaced(questions, number)
         answers = ask(
             model,
-            evenly_spaced(questions, number),
+            asked,
             max_tokens=config.max_answer_tokens,
             batch_size=config.batch_size,
             description=f"asking {name.replace('_', '-')} questions",
         )
         metrics[name] = score(answers) | {"answers": [_answer_facts(answer) for answer in answers]}
+        if name == "held_out":
+            before = ask(
+                pretrained,
+                asked,
+                max_tokens=config.max_answer_tokens,
+                batch_size=config.batch_size,
+                description="asking the pretrained model",
+            )
+            metrics["held_out_before_tuning"] = score(before)
     return metrics
 
 

@@ -16,6 +16,9 @@ from evaluation.task_results import evaluate_tasks
 from evaluation.texts import SPLITS, evaluate_texts, texts_in_file, texts_of_split
 from evaluation.training_text import DataPlaces, TrainingText, places_of
 
+SCORES = "scores"
+"""The directory of a run, or of `runs`, that holds the results of single models."""
+
 VERSION = 1
 """To be raised when equal texts and an equal model give other figures."""
 
@@ -97,10 +100,16 @@ def run_suite(model: LanguageModel, suite: Suite, out: Path, *, places: DataPlac
 
 def place_of_results(model: LanguageModel, out: Path | None) -> Path:
     """The directory for the results of a model, one for each model: in `out`, or in its run, or in `runs/scores`."""
-    directory = Path(model.name).absolute()
-    label = f"{directory.parent.name}-{directory.name}-{model.fingerprint[:8]}"
-    places = places_of(directory)
-    return (out or (places.dataset.parent if places else Path("runs")) / "scores") / label
+    places = places_of(Path(model.name))
+    if out is None:
+        out = (places.dataset.parent if places else Path("runs")) / SCORES
+    return out / label_of(Path(model.name), model.fingerprint)
+
+
+def label_of(model_directory: Path, fingerprint: str) -> str:
+    """The name of the directory of a model's results."""
+    directory = model_directory.absolute()
+    return f"{directory.parent.name}-{directory.name}-{fingerprint[:8]}"
 
 
 def held_out_splits(model: LanguageModel) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ from data_processing.sources import default_corpus
 from data_processing.sources.remote_files import is_url
 from data_processing.text_cleaner import TextCleaner
 from evaluation.line_evaluation import evaluate_line
+from evaluation.run_report import write_run_report
+from evaluation.suite import SCORES
 from models.hf_layout import load_model
 from models.transformer_lm import create_model_from_config
 from pipeline.sources import Sources, collect_sources, source_facts, standard_library_facts
@@ -194,17 +196,22 @@ def _tune(
 
 
 def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
-    """Models and held-out rows → numbers, answers and samples."""
-    return evaluate_line(
+    """Models and held-out rows → numbers, answers, samples, and the page about the whole run."""
+    metrics = evaluate_line(
         config.evaluation,
         DeviceManager(config.training.device),
+        corpus=_in_run("corpus", config.data.output_dir, config),
         dataset=inputs["dataset"].directory,
         pretrained=inputs["pretrain"].directory / "final",
         tuned=inputs["finetune"].directory / "final" if "finetune" in inputs else None,
         instructions=inputs["instructions"].directory if "instructions" in inputs else None,
         document_masking=config.training.document_masking,
+        scores=config.run.directory / SCORES,
         out=out,
     )
+    places = {stage.name: stage.place(config) for stage in line()} | {"evaluate": out}
+    write_run_report(places, config.run.directory, settings=config.to_dict(), out=out)
+    return metrics
 
 
 def _save(dataset: TokenDataset, out: Path) -> dict[str, Any]:
@@ -423,10 +430,15 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             name="evaluate",
             run=evaluate,
             settings=lambda c: (
-                _section("evaluation", c.evaluation) | _section("training", c.training, "document_masking")
+                _section("evaluation", c.evaluation, without="tasks")
+                | _section("training", c.training, "document_masking")
             ),
             needs=("dataset", "pretrain"),
             wants=("instructions", "finetune"),
+            sources=lambda c: {
+                "tasks": [[path.stem, _sha256_or_missing(path)] for path in c.evaluation.tasks]
+            },
+            version=2,
             place=lambda c: c.run.directory / "evaluation",
         ),
     )

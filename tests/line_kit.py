@@ -71,6 +71,8 @@ def settings(root: Path, **changes: Any) -> dict[str, Any]:
             "max_answer_tokens": 8,
             "num_samples": 1,
             "max_batches": 2,
+            "quality": False,
+            "speed": False,
         },
     }
     return merge(base, changes)

@@ -75,7 +75,7 @@ def training_page(
     notes = [f"{f.seen[0].upper()}{f.seen[1:]} — {f.remedy}." for f in diagnose(log)]
     headline = f"{(log.stage or 'training').capitalize()}, {state(log).partition(',')[0]}."
     body = "".join(
-        [_curves_section(log), _events_section(events), _samples_section(samples), _settings_section(log)]
+        [curves_section(log), _events_section(events), _samples_section(samples), _settings_section(log)]
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -114,20 +114,25 @@ def _speed_note(log: TrainingLog) -> str:
     return "; ".join(f"{share:.0%} {label}" for label, share in used.items() if share is not None)
 
 
-def _curves_section(log: TrainingLog) -> Html:
+def curves_section(log: TrainingLog, *, identifier: str = "curves", title: str = "Curves") -> Html:
+    """The curves of a training as a section of a page.
+
+    Args:
+        identifier: Of the section; those of its plots begin with it, so that a page can hold several.
+    """
     plots = [
         _plot(
-            f"plot-{index}",
-            title,
+            f"{identifier}-plot-{index}",
+            plot_title,
             {key: log.curves[key] for key in kinds if key in log.curves},
             kinds,
             log.step,
         )
-        for index, (title, kinds) in enumerate(PLOTS)
+        for index, (plot_title, kinds) in enumerate(PLOTS)
     ]
     return section(
-        "curves",
-        "Curves",
+        identifier,
+        title,
         "Over steps (updates). Highest and lowest value at the left.",
         side_by_side(*plots),
     )

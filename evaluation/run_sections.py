@@ -1,0 +1,260 @@
+"""The sections of the page about a run that show what was measured of its models. Reads no file, computes no figure.
+
+`scores` are, by the name of a model, its results by the name of their files.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.progress import short_number
+from data_processing.reports.plots import Bar, Part, bar_chart, legend
+from data_processing.reports.report_markup import (
+    details,
+    excerpt_block,
+    name,
+    num,
+    openings,
+    section,
+    side_by_side,
+    subsection,
+    table,
+)
+from data_processing.reports.shown import Html, markup, number, size, words
+
+Facts = Mapping[str, Any]
+Scores = Mapping[str, Mapping[str, Facts]]
+
+SHOWN_SAMPLES = 24
+ROWS_IN_A_TABLE = 25
+
+
+def texts_section(evaluation: Facts, scores: Scores) -> Html:
+    """How well held-out text is predicted: as a whole, by source and by length."""
+    rows = [
+        [split, num(v["loss_nats"]), num(v["perplexity"] or float("inf")), _optional(v["bits_per_byte"])]
+        for split, v in evaluation.get("text", {}).items()
+    ]
+    parts = [
+        table(
+            "The pretrained model on the rows of the dataset",
+            ["split", "loss, nats a token", "perplexity", "bits per byte"],
+            rows,
+        )
+    ]
+    for model, results in scores.items():
+        for result in _of_kind(results, "text"):
+            title = f"{model} on {result['recipe']['text'][0]}"
+            for key, what in (("by_source", "source"), ("by_length", "length of the document")):
+                shown = [
+                    [
+                        name(label),
+                        num(v["num_documents"]),
+                        num(v["bits_per_byte"]),
+                        num(v["perplexity"]),
+                        num(v["token_accuracy"]),
+                    ]
+                    for label, v in result[key].items()
+                    if "bits_per_byte" in v
+                ]
+                columns = [what, "documents", "bits per byte", "perplexity", "likeliest token right"]
+                parts.append(
+                    openings(
+                        details(
+                            f"{title}, by {what}",
+                            *(
+                                table(title, columns, shown[start : start + ROWS_IN_A_TABLE])
+                                for start in range(0, len(shown), ROWS_IN_A_TABLE)
+                            ),
+                        )
+                    )
+                )
+    return _section("texts", "Held-out text", "Text that no model of this run was trained on.", *parts)
+
+
+def tasks_section(scores: Scores) -> Html:
+    """Questions with known answers, beside what chance and counting achieve."""
+    parts = []
+    for model, results in scores.items():
+        rows, bars = [], []
+        for result in _of_kind(results, "task"):
+            for figure, score in result["scores"].items():
+                shots = result["recipe"]["num_shots"]
+                task = result["task"] + (f", {shots}-shot" if shots else "")
+                rows.append(
+                    [
+                        name(task),
+                        words(figure),
+                        num(score["value"]),
+                        _interval(score),
+                        _optional(score["random"]),
+                        _optional(score["ngram"]),
+                        num(len(result["right"])),
+                        _optional(result["num_in_training_text"]),
+                    ]
+                )
+                if score["random"] is not None:
+                    bars.append(_bar(f"{task}: {words(figure)}", score))
+        if rows:
+            chart = bar_chart(
+                bars,
+                identifier=f"tasks-{model}",
+                title=f"Tasks, {model}",
+                description="; ".join(f"{bar.label}: {bar.note}" for bar in bars),
+                scale=1.0,
+            )
+            columns = [
+                "task",
+                "figure",
+                "value",
+                "95 % interval",
+                "chance",
+                "trigrams",
+                "questions",
+                "in training",
+            ]
+            parts.append(
+                subsection(
+                    model,
+                    chart,
+                    legend(
+                        [
+                            ("kept", "surely right (lower end of the interval)"),
+                            ("kept-3", "up to its upper end"),
+                        ]
+                    ),
+                    table(f"Tasks, {model}", columns, rows),
+                )
+            )
+    return _section(
+        "tasks",
+        "Tasks",
+        "Shares of right answers with Wilson's interval; chance is rolling dice, trigrams is a model that has counted "
+        "the training text. “In training” are questions of which 13 words in a row stand there.",
+        *parts,
+    )
+
+
+def _bar(label: str, score: Facts) -> Bar:
+    note = f"{number(round(score['value'], 4))} (chance {number(round(score['random'], 4))})"
+    low = score["low"] or 0.0
+    return Bar(
+        label,
+        [Part("kept", low, "lower end"), Part("kept-3", (score["high"] or low) - low, "interval")],
+        note,
+    )
+
+
+def answers_section(evaluation: Facts) -> Html:
+    """Questions of the instruction data, before and after tuning, and some of the answers."""
+    titles = {
+        "held_out_before_tuning": "never shown, pretrained model",
+        "held_out": "never shown, tuned model",
+        "held_in": "trained on, tuned model",
+    }
+    rows = [
+        [title, num(v["num_questions"]), num(v["right_first_sentence_share"]), num(v["stopped_share"])]
+        for key, title in titles.items()
+        if (v := evaluation.get(key)) and v["num_questions"]
+    ]
+    shown = [
+        details(
+            markup(f"{answer['question']} — {'right' if answer['right'] else 'not right'}"),
+            subsection("Model", excerpt_block(answer["answer"])),
+            subsection("True answer", excerpt_block(answer["true_answer"])),
+        )
+        for answer in evaluation.get("held_out", {}).get("answers", [])[:SHOWN_SAMPLES]
+    ]
+    columns = ["questions", "asked", "first sentence right", "ended by themselves"]
+    return _section(
+        "answers",
+        "Instructions",
+        "Right is an answer whose first sentence is that of the true answer.",
+        table("Before and after tuning", columns, rows),
+        openings(*shown),
+    )
+
+
+def quality_section(scores: Scores, evaluation: Facts) -> Html:
+    """What the models write by themselves."""
+    parts = []
+    for model, results in scores.items():
+        quality = results.get("quality.json")
+        if quality is None:
+            continue
+        rows = [[words(key), _optional(value)] for key, value in quality["figures"].items()]
+        kinds = [[words(kind), num(count)] for kind, count in quality["personal_data"].items()]
+        parts.append(
+            subsection(
+                model,
+                side_by_side(
+                    table("In samples at temperature 0.8 among the 50 likeliest tokens", ["", ""], rows),
+                    table("Samples with what looks like personal data", ["kind", "samples"], kinds),
+                ),
+                openings(
+                    *(
+                        details(markup(sample["prompt"]), excerpt_block(sample["text"]))
+                        for sample in quality["samples"][:: max(1, len(quality["samples"]) // SHOWN_SAMPLES)]
+                    )
+                ),
+            )
+        )
+    continued = [
+        details(markup(sample["prompt"].strip()), excerpt_block(sample["continuation"]))
+        for sample in evaluation.get("samples", [])
+    ]
+    if continued:
+        parts.append(subsection("Held-out documents, continued", openings(*continued)))
+    return _section("writing", "What it writes", "Nobody chose these samples; their seed is 0.", *parts)
+
+
+def speed_section(scores: Scores) -> Html:
+    """Seconds and bytes on the machine that measured them."""
+    rows = []
+    for model, results in scores.items():
+        speed = results.get("speed.json")
+        if speed is not None:
+            rows.append(
+                [
+                    name(model),
+                    f"{1000 * speed['time_to_first_token_seconds']:.0f} ms",
+                    short_number(speed["prefill_tokens_per_second"]),
+                    short_number(speed["decode_tokens_per_second"]),
+                    short_number(speed["batch_tokens_per_second"]),
+                    size(speed["weights_bytes"]),
+                    size(speed["peak_memory_bytes"]),
+                    f"{speed['machine']}, {speed['threads']} threads, {speed['compute_dtype']}",
+                ]
+            )
+    columns = [
+        "model",
+        "first token",
+        "reading/s",
+        "writing/s",
+        "8 at once/s",
+        "weights",
+        "most memory",
+        "machine",
+    ]
+    return _section(
+        "speed", "Speed", "Tokens a second while the evaluation ran.", table("Speed", columns, rows)
+    )
+
+
+def _section(identifier: str, title: str, lead: str, *parts: Html) -> Html:
+    """A section, or nothing where all of its parts are empty."""
+    return section(identifier, title, lead, *parts) if any(parts) else Html("")
+
+
+def _of_kind(results: Mapping[str, Facts], key: str) -> Sequence[Facts]:
+    """The results whose recipe is about a text or a task."""
+    return [result for file, result in sorted(results.items()) if key in result.get("recipe", {})]
+
+
+def _interval(score: Facts) -> str:
+    if score["low"] is None:
+        return "–"
+    return f"{number(round(score['low'], 4))} – {number(round(score['high'], 4))}"
+
+
+def _optional(value: float | None) -> Any:
+    return "–" if value is None else num(value)
