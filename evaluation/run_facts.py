@@ -20,6 +20,7 @@ Places = Mapping[str, Path]
 TRAININGS = {"pretrain": "Pretraining", "finetune": "Instruction tuning"}
 """The stages that train a model, and what people call them."""
 
+SETTINGS_NAME = "settings.json"
 FEEDBACK_NAME = "feedback.jsonl"
 
 
@@ -41,7 +42,7 @@ def gather_run_facts(places: Places, run: Path, *, settings: Facts) -> dict[str,
     return {
         "name": run.name,
         "command": shlex.join(
-            ["python", "scripts/train_llm_from_scratch.py", "--config-dir", str(run / "settings.json")]
+            ["python", "scripts/train_llm_from_scratch.py", "--config-dir", str(run / SETTINGS_NAME)]
         ),
         "stages": [
             {"stage": stage, **manifest}

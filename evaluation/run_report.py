@@ -6,7 +6,9 @@ Written from the files that the stages leave, in the data report's style; the pa
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.errors import DataError
 from core.files import atomic_write
+from core.json_files import json_object
 from data_processing.reports.report_markup import (
     details,
     excerpt_block,
@@ -23,7 +25,15 @@ from data_processing.reports.report_markup import (
 from data_processing.reports.report_style import STYLE
 from data_processing.reports.shown import Html, markup, number, share, size
 from evaluation.model_card import CARD_NAME, model_card
-from evaluation.run_facts import TRAININGS, Facts, Places, gather_run_facts, headline
+from evaluation.run_facts import (
+    SETTINGS_NAME,
+    TRAININGS,
+    Facts,
+    Places,
+    default_places,
+    gather_run_facts,
+    headline,
+)
 from evaluation.run_sections import (
     answers_section,
     quality_section,
@@ -31,11 +41,11 @@ from evaluation.run_sections import (
     tasks_section,
     texts_section,
 )
+from evaluation.training_text import places_of
 from training.diagnosis import diagnose
 from training.training_report import curves_section
 
 PAGE_NAME = "report.html"
-
 
 ROWS_IN_A_TABLE = 25
 
@@ -55,6 +65,22 @@ def write_run_report(places: Places, run: Path, *, settings: Facts, out: Path) -
     facts = gather_run_facts(places, run, settings=settings)
     atomic_write(out / PAGE_NAME, run_page(facts))
     atomic_write(out / CARD_NAME, model_card(facts))
+
+
+def write_report_of(model: Path) -> Path:
+    """Write both files into the run that a model directory lies in, and return where the page is.
+
+    Raises:
+        DataError: it lies in no run with a dataset.
+        CorruptArtifactError, DiskError: as `write_run_report`.
+    """
+    places = places_of(model)
+    if places is None:
+        raise DataError(f"--report: {model} lies in no run with a dataset, so there is no run to report on")
+    run = places.dataset.parent
+    settings = json_object(run / SETTINGS_NAME) if (run / SETTINGS_NAME).is_file() else {}
+    write_run_report(default_places(run), run, settings=settings, out=run)
+    return run / PAGE_NAME
 
 
 def run_page(facts: Facts) -> str:

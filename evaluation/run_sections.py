@@ -15,11 +15,13 @@ from data_processing.reports.report_markup import (
     num,
     openings,
     section,
+    share_of,
     side_by_side,
     subsection,
     table,
 )
 from data_processing.reports.shown import Html, markup, number, size, words
+from evaluation.generation_quality import SAMPLES_A_PROMPT
 
 Facts = Mapping[str, Any]
 Scores = Mapping[str, Mapping[str, Facts]]
@@ -31,7 +33,7 @@ ROWS_IN_A_TABLE = 25
 def texts_section(evaluation: Facts, scores: Scores) -> Html:
     """How well held-out text is predicted: as a whole, by source and by length."""
     rows = [
-        [split, num(v["loss_nats"]), num(v["perplexity"] or float("inf")), _optional(v["bits_per_byte"])]
+        [split, num(v["loss_nats"]), _optional(v["perplexity"]), _optional(v["bits_per_byte"])]
         for split, v in evaluation.get("text", {}).items()
     ]
     parts = [
@@ -41,34 +43,29 @@ def texts_section(evaluation: Facts, scores: Scores) -> Html:
             rows,
         )
     ]
-    for model, results in scores.items():
-        for result in _of_kind(results, "text"):
-            title = f"{model} on {result['recipe']['text'][0]}"
-            for key, what in (("by_source", "source"), ("by_length", "length of the document")):
-                shown = [
-                    [
-                        name(label),
-                        num(v["num_documents"]),
-                        num(v["bits_per_byte"]),
-                        num(v["perplexity"]),
-                        num(v["token_accuracy"]),
-                    ]
-                    for label, v in result[key].items()
-                    if "bits_per_byte" in v
-                ]
-                columns = [what, "documents", "bits per byte", "perplexity", "likeliest token right"]
-                parts.append(
-                    openings(
-                        details(
-                            f"{title}, by {what}",
-                            *(
-                                table(title, columns, shown[start : start + ROWS_IN_A_TABLE])
-                                for start in range(0, len(shown), ROWS_IN_A_TABLE)
-                            ),
-                        )
-                    )
-                )
+    opened = [
+        details(f"{model} on {result['recipe']['text'][0]}, by {what}", *_groups(result[key], what))
+        for model, results in scores.items()
+        for result in _of_kind(results, "text")
+        for key, what in (("by_source", "source"), ("by_length", "length of the document"))
+    ]
+    parts.append(openings(*opened))
     return _section("texts", "Held-out text", "Text that no model of this run was trained on.", *parts)
+
+
+def _groups(groups: Mapping[str, Facts], what: str) -> list[Html]:
+    """Tables of the figures of each group that has any."""
+    keys = ("num_documents", "bits_per_byte", "perplexity", "token_accuracy")
+    rows = [
+        [name(label), *(num(figures[key]) for key in keys)]
+        for label, figures in groups.items()
+        if "bits_per_byte" in figures
+    ]
+    columns = [what, "documents", "bits per byte", "perplexity", "likeliest token right"]
+    return [
+        table(f"By {what}", columns, rows[start : start + ROWS_IN_A_TABLE])
+        for start in range(0, len(rows), ROWS_IN_A_TABLE)
+    ]
 
 
 def tasks_section(scores: Scores) -> Html:
@@ -118,8 +115,8 @@ def tasks_section(scores: Scores) -> Html:
                     chart,
                     legend(
                         [
-                            ("kept", "surely right (lower end of the interval)"),
-                            ("kept-3", "up to its upper end"),
+                            ("kept", "right at least, with 95 % confidence"),
+                            ("kept-3", "right at most"),
                         ]
                     ),
                     table(f"Tasks, {model}", columns, rows),
@@ -128,8 +125,9 @@ def tasks_section(scores: Scores) -> Html:
     return _section(
         "tasks",
         "Tasks",
-        "Shares of right answers with Wilson's interval; chance is rolling dice, trigrams is a model that has counted "
-        "the training text. “In training” are questions of which 13 words in a row stand there.",
+        "Shares of right answers with Wilson's interval; chance is rolling dice, trigrams a model that has counted "
+        "three tokens in a row (in the training text, where that is known). “In training” are questions of which 13 "
+        "words in a row stand there.",
         *parts,
     )
 
@@ -151,8 +149,9 @@ def answers_section(evaluation: Facts) -> Html:
         "held_out": "never shown, tuned model",
         "held_in": "trained on, tuned model",
     }
+    shares = ("right_first_sentence_share", "stopped_share")
     rows = [
-        [title, num(v["num_questions"]), num(v["right_first_sentence_share"]), num(v["stopped_share"])]
+        [title, num(v["num_questions"]), *(share_of(v[share], 1) for share in shares)]
         for key, title in titles.items()
         if (v := evaluation.get(key)) and v["num_questions"]
     ]
@@ -187,13 +186,13 @@ def quality_section(scores: Scores, evaluation: Facts) -> Html:
             subsection(
                 model,
                 side_by_side(
-                    table("In samples at temperature 0.8 among the 50 likeliest tokens", ["", ""], rows),
+                    table("In samples at temperature 0.8 among the 50 likeliest tokens", [], rows),
                     table("Samples with what looks like personal data", ["kind", "samples"], kinds),
                 ),
                 openings(
                     *(
                         details(markup(sample["prompt"]), excerpt_block(sample["text"]))
-                        for sample in quality["samples"][:: max(1, len(quality["samples"]) // SHOWN_SAMPLES)]
+                        for sample in quality["samples"][::SAMPLES_A_PROMPT]
                     )
                 ),
             )
@@ -204,7 +203,9 @@ def quality_section(scores: Scores, evaluation: Facts) -> Html:
     ]
     if continued:
         parts.append(subsection("Held-out documents, continued", openings(*continued)))
-    return _section("writing", "What it writes", "Nobody chose these samples; their seed is 0.", *parts)
+    return _section(
+        "writing", "What it writes", "The first of the samples for each prompt: nobody chose them.", *parts
+    )
 
 
 def speed_section(scores: Scores) -> Html:

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_processing.reports.data_report import PAGE_NAME
 from evaluation.line_evaluation import shown_answers
+from evaluation.run_report import PAGE_NAME as RUN_PAGE_NAME
 from pipeline.run import TrainedLine
 from pipeline.stages import stage_metrics
 
@@ -135,6 +136,11 @@ def _next_steps(result: TrainedLine, command: str) -> str:
         lines.append(f"  talk to it         python scripts/chat.py {run}")
     elif "pretrain" in result.artifacts:
         lines.append(f"  let it continue    python scripts/chat.py {run}")
+    if "evaluate" in result.artifacts:
+        lines.append(f"  look at the run    {result.artifacts['evaluate'].directory / RUN_PAGE_NAME}")
+        lines.append(
+            f"                     python scripts/evaluate.py {run}      (more tasks and texts: --help)"
+        )
     if "data_report" in result.artifacts:
         lines.append(f"  look at the data   {result.artifacts['data_report'].directory / PAGE_NAME}")
         lines.append(

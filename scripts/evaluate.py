@@ -12,7 +12,7 @@ EXAMPLES = (
     "python scripts/evaluate.py runs/mine",
     "python scripts/evaluate.py runs/mine --tasks arc_easy.jsonl piqa.jsonl \\",
     "    --num-shots 3",
-    "python scripts/evaluate.py runs/mine --text validation notes.txt",
+    "python scripts/evaluate.py runs/mine --text validation notes.txt --report",
     "python scripts/evaluate.py runs/mine --compare runs/other models/gpt2 \\",
     "    --tasks lambada_openai.jsonl",
 )
@@ -63,6 +63,11 @@ def parser() -> Parser:
         help="where results go, a directory a model; what is there already is not made again. Default: scores in the "
         "model's run, or runs/scores.",
     )
+    add(
+        "--report",
+        action="store_true",
+        help="write report.html and MODEL_CARD.md about the whole run into it, with all results that are there by then",
+    )
     add("--device", default="auto", help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1 or mps")
     add("--debug", action="store_true", help="show tracebacks and developers' messages")
     return result
@@ -89,6 +94,7 @@ def main(arguments: list[str]) -> int:
 
     from evaluation.language_model import load_language_model
     from evaluation.result_page import result_page
+    from evaluation.run_report import write_report_of
     from evaluation.suite import Suite, held_out_splits, place_of_results, run_suite
     from inference.model_directory import newest_run
 
@@ -107,6 +113,8 @@ def main(arguments: list[str]) -> int:
         )
         all_results.append(run_suite(model, suite, place_of_results(model, flags.out)))
     print(result_page(all_results))
+    if flags.report:
+        print(f"\n{write_report_of(Path(all_results[0].model))}")
     return 0
 
 

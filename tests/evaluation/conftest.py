@@ -1,6 +1,5 @@
 """Tiny models for the tests of this room."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,16 +7,8 @@ import torch
 
 from evaluation.language_model import LanguageModel, load_language_model, of_chat_model
 from inference.chat import ChatModel
+from tests.inference.conftest import one_thread  # noqa: F401 - used by every test here
 from tests.inference.tiny_models import save_tiny_model, tiny_model
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products gain nothing from threads and lose much when other processes use the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
