@@ -41,7 +41,6 @@ class LanguageModel:
             padded at their ends.
         logits: (N, D) to the scores (N, V) of what follows each position.
         complete: The likeliest continuation of each text, of at most so many tokens.
-        byte_lengths: (V,) integer, UTF-8 bytes of each token; None where the tokens of a text do not say it.
         num_parameters: Parameters, tied ones once.
         chat_model: The same model for conversations; None where this project does not know its turns.
     """
@@ -56,7 +55,6 @@ class LanguageModel:
     logits: Callable[[Tensor], Tensor]
     complete: Callable[[Sequence[str], int], list[str]]
     device: torch.device
-    byte_lengths: Tensor | None = None
     num_parameters: int = 0
     chat_model: ChatModel | None = None
 
@@ -111,8 +109,6 @@ def of_chat_model(chat_model: ChatModel, *, fingerprint: str | None = None) -> L
         completions = engine.generate(prompts, settings, allowed=chat_model.allowed)
         return [tokenizer.decode(completion.ids) for completion in completions]
 
-    lengths = torch.zeros(model.embedding.num_embeddings, dtype=torch.int64)
-    lengths[: tokenizer.vocab_size] = torch.from_numpy(tokenizer.byte_lengths.astype("int64"))
     return LanguageModel(
         name=str(chat_model.directory or "the model"),
         fingerprint=fingerprint or (model_fingerprint(chat_model.directory) if chat_model.directory else ""),
@@ -124,7 +120,6 @@ def of_chat_model(chat_model: ChatModel, *, fingerprint: str | None = None) -> L
         logits=logits,
         complete=complete,
         device=engine.device,
-        byte_lengths=lengths if tokenizer.lossless else None,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         chat_model=chat_model,
     )

@@ -4,7 +4,7 @@ Shapes: B rows, T tokens, N positions, V tokens of the vocabulary.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -72,22 +72,26 @@ def log_likelihoods(
     difference: where a token spans the border ("?" with a line break), it is read as it stands, and the harness reads
     the context's own last token in its place, without the line break.
     """
-    rows = _rows(model, pairs)
-    found: dict[int, Likelihood] = {}
-    with progress(total=len(rows), description=description, unit="text") as bar:
-        for batch in _batches(rows, batch_tokens):
-            found |= dict(zip(batch, _score([rows[index] for index in batch], model), strict=True))
-            bar.update(len(batch))
-    return [found[index] for index in range(len(rows))]
+    with progress(total=len(pairs), description=description, unit="text") as bar:
+        return score_rows(model, _rows(model, pairs), batch_tokens=batch_tokens, seen=bar.update)
 
 
 def score_rows(
-    model: LanguageModel, rows: Sequence[Row], *, batch_tokens: int = BATCH_TOKENS
+    model: LanguageModel,
+    rows: Sequence[Row],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    seen: Callable[[int], object] = lambda _: None,
 ) -> list[Likelihood]:
-    """The likelihood of each row, in their order. Rows of similar length run together, the longest first."""
+    """The likelihood of each row, in their order. Rows of similar length run together, the longest first.
+
+    Args:
+        seen: Is told the number of rows of each batch when it was scored.
+    """
     found: dict[int, Likelihood] = {}
     for batch in _batches(rows, batch_tokens):
         found |= dict(zip(batch, _score([rows[index] for index in batch], model), strict=True))
+        seen(len(batch))
     return [found[index] for index in range(len(rows))]
 
 

@@ -15,7 +15,7 @@ from evaluation.answers import Answer, ask, evenly_spaced, questions_in, score
 from evaluation.language_model import of_chat_model
 from evaluation.perplexity import evaluate_rows
 from evaluation.suite import Suite, place_of_results, run_suite
-from evaluation.task_files import read_task
+from evaluation.task_files import read_tasks
 from evaluation.training_text import DataPlaces
 from inference.chat import ChatModel
 
@@ -51,7 +51,7 @@ def evaluate_line(
     Raises:
         DataError: a task cannot be read; the message names file and line.
     """
-    tasks = [read_task(path) for path in config.tasks]
+    tasks = read_tasks(config.tasks)
     device = str(device_manager.device)
     model = ChatModel.load(pretrained, device=device)
     metrics: dict[str, Any] = {"text": {}}

@@ -141,6 +141,21 @@ def read_task(path: str | Path, *, limit: int | None = None) -> Task:
     return Task(path.stem, path, sha256_file(path), kind, tuple(items), asked, delimiter)
 
 
+def read_tasks(paths: Sequence[str | Path], *, limit: int | None = None) -> list[Task]:
+    """As `read_task`, for several files.
+
+    Raises:
+        DataError: as `read_task`; or two files have the same name, and so would have their results.
+    """
+    names = [Path(path).stem for path in paths]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(
+            f"{names.count(twice[0])} files of questions are called {twice[0]}, and so would be their results; "
+            "rename one"
+        )
+    return [read_task(path, limit=limit) for path in paths]
+
+
 def prompts(task: Task, *, num_shots: int, seed: int) -> list[tuple[str, ...]]:
     """The contexts of each question that is asked, with `num_shots` solved ones in front, which are others of the file.
 

@@ -18,6 +18,7 @@ from data_processing.rules.language import language_step
 from data_processing.sources.raw_files import existing_directory
 from data_processing.sources.remote_files import is_url
 from data_processing.sources.sql_source import holds_password
+from evaluation.task_files import read_tasks
 from models.counting import count_parameters
 from pipeline.part_names import check_part_names
 from pipeline.sources import Sources, listed_files
@@ -93,7 +94,7 @@ def check(config: PipelineConfig, sources: Sources | None, *, trains: bool = Tru
 
     Raises:
         DeviceError: the device is not there.
-        DataError: a directory or file that was named is missing.
+        DataError: a directory or file that was named is missing, or is not what it should be.
         ConfigError: the model cannot fit into the device's memory, or the device lacks a precision.
         DiskError: the checkpoints cannot fit onto the disk.
     """
@@ -223,6 +224,8 @@ def check_named_files(config: PipelineConfig) -> None:
         blocklist_step(blocklist)  # says now that a pattern cannot be read
     for path in decontamination.files:
         next(read_records(path), None)
+    with _naming("evaluation.tasks"):
+        read_tasks(config.evaluation.tasks)
     _check_tokenizers(config)
 
 

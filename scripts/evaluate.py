@@ -79,18 +79,17 @@ def main(arguments: list[str]) -> int:
     for flag, value, least in (("--num-shots", flags.num_shots, 0), ("--limit", flags.limit, 1)):
         if value is not None and value < least:
             raise UsageError(f"{flag} {value}: expected {least} or more")
-    for flag, names in (("--tasks", flags.tasks), ("--text", flags.text)):
-        (name, times), *_ = Counter(Path(name).stem for name in names).most_common(1) or [("", 0)]
-        if times > 1:
-            raise UsageError(
-                f"{flag}: {times} files are called {name}, and so would be their results; rename one"
-            )
+    (name, times), *_ = Counter(Path(text).name for text in flags.text).most_common(1) or [("", 0)]
+    if times > 1:
+        raise UsageError(
+            f"--text: {times} files are called {name}, and so would be their results; rename one"
+        )
     log_to_console(verbose=flags.debug)
 
     # Read before anything is loaded, so that a broken line is told of at once.
-    from evaluation.task_files import read_task
+    from evaluation.task_files import read_tasks
 
-    tasks = [read_task(path, limit=flags.limit) for path in flags.tasks]
+    tasks = read_tasks(flags.tasks, limit=flags.limit)
 
     from evaluation.language_model import load_language_model
     from evaluation.result_page import result_page

@@ -281,6 +281,11 @@ def test_a_tokenizer_that_is_there_can_be_used(trained: tuple[Path, TrainedLine]
             "'cuda:99' is not available; available here: .*cpu",
         ),
         (
+            {"evaluation": {"tasks": ["nowhere.jsonl"]}},
+            DataError,
+            r"evaluation\.tasks: nowhere\.jsonl: no such file",
+        ),
+        (
             {"model": {"hidden_size": 65536, "num_layers": 512}},
             ConfigError,
             "parameters; training it needs at least",
@@ -387,6 +392,34 @@ def test_answers_that_were_all_cut_off_do_not_end_the_evaluation(tmp_path: Path)
     )
     assert "held_in" not in result.artifacts["evaluate"].metrics
     assert "Instruction tuning" in closing_page(result, "python x")
+
+
+def test_tasks_samples_and_the_page_are_made_by_the_stage_and_its_results_by_the_script_too(
+    tmp_path: Path,
+) -> None:
+    write_inputs(tmp_path)
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"query": "Iron is", "choices": ["red", "blue"], "gold": 0}\n' * 4)
+    evaluation = {"tasks": [str(questions)], "num_shots": 1, "quality": True, "speed": True}
+    changes = {"model": {"max_position_embeddings": 128}, "training": {"total_steps": 5}}
+    result = train_llm_from_scratch(settings(tmp_path, evaluation=evaluation, **changes))
+    artifact = result.artifacts["evaluate"]
+    models = artifact.metrics["models"]
+    assert set(models) == {"pretrain", "finetune"}
+    for values in models.values():
+        assert values["tasks"][0]["scores"]["accuracy"]["random"] == 0.5
+    assert models["pretrain"]["texts"]["test"]["by_source"]
+    assert models["pretrain"]["quality"] is None
+    assert models["finetune"]["quality"]["figures"]["num_samples"] > 0
+    before, after = artifact.metrics["held_out_before_tuning"], artifact.metrics["held_out"]
+    assert before["num_questions"] == after["num_questions"] > 0
+    assert sorted(path.name for path in artifact.directory.iterdir()) == [
+        "MANIFEST.json", "MODEL_CARD.md", "evaluation.json", "evaluation.md", "report.html"
+    ]  # fmt: skip
+    page = (artifact.directory / "report.html").read_text()
+    assert "questions, 1-shot" in page.replace("<wbr>", "") and "Instruction tuning" in page
+    scores = {path.name for path in (tmp_path / "run" / "scores").rglob("*.json")}
+    assert {"questions-1-shot.json", "quality.json", "speed.json", "text-test.json"} <= scores
 
 
 def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:

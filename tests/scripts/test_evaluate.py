@@ -64,7 +64,16 @@ def test_without_flags_a_model_outside_of_a_run_is_asked_to_write_and_timed(
     [
         (("--num-shots", -1), 2, "--num-shots -1: expected 0 or more"),
         (("--limit", 0), 2, "--limit 0: expected 1 or more"),
-        (("--tasks", "a/x.jsonl", "b/x.jsonl"), 2, "2 files are called x, and so would be their results"),
+        (
+            ("--tasks", "a/x.jsonl", "b/x.jsonl"),
+            65,
+            "2 files of questions are called x, and so would be their",
+        ),
+        (
+            ("--text", "a/x.txt", "b/x.txt"),
+            2,
+            "--text: 2 files are called x.txt, and so would be their results",
+        ),
         (("--tasks", "nowhere.jsonl"), 65, "nowhere.jsonl: no such file"),
         (("--text", "nowhere.txt"), 65, "--text nowhere.txt: no such file, and no split"),
         (
