@@ -1,5 +1,6 @@
 """All that is measured of one model, result by result, and where the results are. Knows no figure itself."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from evaluation.task_files import Task
 from evaluation.task_results import evaluate_tasks
 from evaluation.texts import SPLITS, evaluate_texts, texts_in_file, texts_of_split
 from evaluation.training_text import DataPlaces, TrainingText, places_of
+
+logger = logging.getLogger(__name__)
 
 SCORES = "scores"
 """The directory of a run, or of `runs`, that holds the results of single models."""
@@ -73,6 +76,11 @@ def run_suite(model: LanguageModel, suite: Suite, out: Path, *, places: DataPlac
     training = None
     if chat_model is not None and (places := places or places_of(Path(model.name))) is not None:
         training = TrainingText(places, chat_model.tokenizer)
+    if chat_model is None and (suite.quality or suite.speed):
+        logger.warning(
+            "%s: samples and speed are measured of models that this project opens itself; left out here",
+            model.name,
+        )
     texts = {name: _text_result(model, name, suite, out, training) for name in suite.texts}
     tasks = evaluate_tasks(
         model, suite.tasks, out, training=training, num_shots=suite.num_shots, seed=suite.seed

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.command import run_command
+from tests.evaluation.foreign_models import save_foreign_model
 from tests.inference.tiny_models import save_tiny_model
 from tests.scripts.test_command_help import SCRIPTS, load
 
@@ -110,3 +111,14 @@ def test_a_directory_that_nobody_can_open_says_why(
     (directory / "config.json").write_text('{"model_type": "no such architecture"}')
     assert evaluate(directory, "--tasks", questions) == 78
     assert f"{directory}: neither this project (" in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_of_a_foreign_model_is_said(
+    tmp_path: Path, small_tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = save_foreign_model(tmp_path / "foreign", small_tokenizer)
+    assert evaluate(foreign, "--speed", "--out", tmp_path / "out") == 0
+    assert (
+        "samples and speed are measured of models that this project opens itself" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
