@@ -64,6 +64,7 @@ def evaluate_quality(model: ChatModel, training: TrainingText | None, *, seed: i
                 ]
             ),
             **(_copy_figures(copied) if copied is not None else {}),
+            **({"searched_share_of_training_text": training.searched_share} if training else {}),
         },
         "personal_data": personal_data(texts),
         "samples": samples,

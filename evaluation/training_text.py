@@ -17,6 +17,12 @@ from tokenization.tokenizer import Tokenizer
 NGRAM_WORDS = 13
 """Two texts that share so many words in a row have them from one another (Brown et al. 2020, appendix C)."""
 
+MAX_TOKENS = 200_000_000
+"""So much of a text is searched at most: decoding and hashing takes a core 0.15 s a million tokens."""
+
+STRETCH = 64
+"""Rows that are read in a row where not all are: enough that few documents are cut. Arbitrary."""
+
 
 @dataclass(frozen=True)
 class DataPlaces:
@@ -67,22 +73,39 @@ class TrainingText:
         return found
 
     def documents(self) -> Iterator[str]:
-        """The texts, one after the other."""
+        """The texts, one after the other; of a very long text, stretches of rows spread evenly over it."""
         for rows in self.rows:
-            held: list[NDArray[Any]] = []
-            bar = progress(range(len(rows)), description=f"reading {rows.directory.parent.name}", unit="row")
-            for index in bar:
-                # A document goes on in the next row until another one starts.
-                going_on, *new = np.split(rows.tokens(index), rows.document_starts(index))
-                held.append(going_on)
-                for begun in new:
-                    yield from self._text(held)
-                    held = [begun]
-            yield from self._text(held)
+            stretches = _stretches(len(rows), most=max(STRETCH, MAX_TOKENS // rows.metadata.max_length))
+            bar = progress(stretches, description=f"reading {rows.directory.parent.name}", unit="stretch")
+            for stretch in bar:
+                held: list[NDArray[Any]] = []
+                for index in stretch:
+                    # A document goes on in the next row until another one starts.
+                    going_on, *new = np.split(rows.tokens(index), rows.document_starts(index))
+                    held.append(going_on)
+                    for begun in new:
+                        yield from self._text(held)
+                        held = [begun]
+                yield from self._text(held)
+
+    @property
+    def searched_share(self) -> float:
+        """The share of the rows that `documents` reads."""
+        most = [MAX_TOKENS // rows.metadata.max_length for rows in self.rows]
+        read = sum(min(len(rows), number) for rows, number in zip(self.rows, most, strict=True))
+        return read / sum(map(len, self.rows))
 
     def _text(self, pieces: list[NDArray[Any]]) -> Iterator[str]:
         if text := self.tokenizer.decode(np.concatenate(pieces).tolist()):
             yield text
+
+
+def _stretches(num_rows: int, *, most: int) -> list[range]:
+    """All rows, or evenly spread stretches of them that are `most` rows together, or a little fewer."""
+    if num_rows <= most:
+        return [range(num_rows)]
+    number = most // STRETCH
+    return [range(start, start + STRETCH) for start in (k * num_rows // number for k in range(number))]
 
 
 def copied_ngrams(texts: Sequence[str], training: TrainingText) -> list[NDArray[np.bool_]]:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation import training_text
 from evaluation.generation_quality import (
     MAX_TOKENS,
     SAMPLES_A_PROMPT,
@@ -84,6 +85,21 @@ def test_a_copy_of_the_training_text_is_found_with_its_length_across_rows(traini
 def test_the_rows_read_back_are_the_documents_that_were_trained_on(training: TrainingText) -> None:
     assert sorted(training.documents()) == sorted(CORPUS)
     assert len(training.sample_ids(640)) == 640
+
+
+def test_of_a_very_long_text_stretches_are_searched_that_are_spread_over_it(
+    training: TrainingText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert training.searched_share == 1.0
+    whole = len(training.rows[0])
+    monkeypatch.setattr(training_text, "STRETCH", 4)
+    monkeypatch.setattr(training_text, "MAX_TOKENS", 64 * (whole // 2))
+    assert training.searched_share == pytest.approx(0.5, abs=0.05)
+    found = list(training.documents())
+    assert all(any(text in document for document in CORPUS) for text in found)
+    assert len("".join(found)) == pytest.approx(len("".join(CORPUS)) / 2, rel=0.2)
+    assert any(text in CORPUS[0] for text in found)
+    assert training_text._stretches(100, most=12) == [range(4), range(33, 37), range(66, 70)]
 
 
 def test_what_a_model_was_made_from_is_known_within_a_run_alone(tmp_path: Path) -> None:
