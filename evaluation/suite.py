@@ -86,9 +86,8 @@ def run_suite(model: LanguageModel, suite: Suite, out: Path, *, places: DataPlac
         model, suite.tasks, out, training=training, num_shots=suite.num_shots, seed=suite.seed
     )
     speed = None
-    if (
-        suite.speed and chat_model is not None
-    ):  # always anew: another machine, or another hour, gives other figures
+    if suite.speed and chat_model is not None:
+        # Always anew: another machine, or another hour, gives other figures.
         speed = measure_speed(chat_model)
         write_json(out / "speed.json", speed)
     quality = None

@@ -64,6 +64,10 @@ DRY_RUN_CHANGES: Mapping[str, Any] = {
         "num_validation_questions": 2,
         "max_batches": 1,
         "max_answer_tokens": 8,
+        "num_documents": 1,
+        "tasks": [],
+        "quality": False,
+        "speed": False,
     },
 }
 

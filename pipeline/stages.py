@@ -206,7 +206,7 @@ def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
         tuned=inputs["finetune"].directory / "final" if "finetune" in inputs else None,
         instructions=inputs["instructions"].directory if "instructions" in inputs else None,
         document_masking=config.training.document_masking,
-        scores=config.run.directory / SCORES,
+        scores=out.parent / SCORES,  # in the run, and in a dry run where everything else is
         out=out,
     )
     places = {stage.name: stage.place(config) for stage in line()} | {"evaluate": out}

@@ -158,7 +158,10 @@ def test_a_dry_run_trains_one_step_of_each_and_leaves_nothing(
     trained: tuple[Path, TrainedLine], tmp_path: Path
 ) -> None:
     root, _ = trained
-    fresh = PipelineConfig.from_dict(settings(root, run={"dir": str(tmp_path / "never")}))
+    everything = {"quality": True, "speed": True}
+    fresh = PipelineConfig.from_dict(
+        settings(root, run={"dir": str(tmp_path / "never")}, evaluation=everything)
+    )
     result = dry_run(fresh)
     assert result.artifacts["pretrain"].metrics["num_steps"] == 1
     assert result.artifacts["finetune"].metrics["num_steps"] == 1
