@@ -23,8 +23,17 @@ def parser() -> Parser:
     add("model", metavar="RUN_OR_CHECKPOINT", help="directory of a run or of a model")
     add("--to", required=True, metavar="FORMAT", help="hf")
     add("--dtype", help="of the weights. Default: the first that --to lists.")
-    add("--output", metavar="DIR", help="a new directory. Default: export/FORMAT-DTYPE in the run, or beside the model.")
-    add("--max-shard-size", default="5GB", metavar="SIZE", help="of one file of weights (hf): 500MB, 5GB. Default: 5GB.")
+    add(
+        "--output",
+        metavar="DIR",
+        help="a new directory. Default: export/FORMAT-DTYPE in the run, or beside the model.",
+    )
+    add(
+        "--max-shard-size",
+        default="5GB",
+        metavar="SIZE",
+        help="of one file of weights (hf): 500MB, 5GB. Default: 5GB.",
+    )
     add(
         "--unproven",
         action="store_true",
@@ -69,7 +78,9 @@ def summary(certificate: dict) -> list[str]:
         f"{scores['max_absolute_difference']:.2g}, KL {scores['mean_kl_nats']:.2g} nats, "
         f"equal best token {scores['equal_argmax']:.1%}",
     ]
-    lines += [f"  {what}: ids of {counts['equal']} of {counts['compared']} equal" for what, counts in ids.items()]
+    lines += [
+        f"  {what}: ids of {counts['equal']} of {counts['compared']} equal" for what, counts in ids.items()
+    ]
     if certificate["rounding"]:
         rounding = certificate["rounding"]
         lines.append(
@@ -82,7 +93,9 @@ def summary(certificate: dict) -> list[str]:
 def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+)\s*(KB|MB|GB|)", text, re.IGNORECASE)
     if match is None or int(match[1]) < 1:
-        raise UsageError(f"--max-shard-size {text}: expected a number of bytes, or with a unit, such as 500MB or 5GB")
+        raise UsageError(
+            f"--max-shard-size {text}: expected a number of bytes, or with a unit, such as 500MB or 5GB"
+        )
     return int(match[1]) * UNITS[match[2].upper()]
 
 

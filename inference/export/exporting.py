@@ -70,10 +70,11 @@ def export_model(
     is_proven = _check_packages(format, format_name, unproven=unproven)
     source = ChatModel.load(path, device="cpu")
     assert source.directory is not None
-    config = source.engine.model.config
-    if objections := format.objections(config, source.tokenizer):
+    if objections := format.objections(source):
         raise ConfigError(f"{source.directory}: cannot be exported to {format_name}: {'; '.join(objections)}")
-    output = default_output(Path(path), source.directory, format_name, dtype) if output is None else Path(output)
+    output = (
+        default_output(Path(path), source.directory, format_name, dtype) if output is None else Path(output)
+    )
 
     with lock(output.with_name(f".{output.name}.lock"), held=output):
         if output.exists():

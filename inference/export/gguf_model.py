@@ -32,9 +32,7 @@ FILE_KINDS = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "bfloat16": "MOSTLY
 Q8_0_BLOCK = 32
 """Values that share a scale. A matrix whose rows are no multiple of it is kept in float16."""
 
-OLLAMA_TEMPLATE = (
-    "{{- range .Messages }}<|{{ .Role }}|>{{ .Content }}<|end|>{{ end }}<|assistant|>"
-)
+OLLAMA_TEMPLATE = "{{- range .Messages }}<|{{ .Role }}|>{{ .Content }}<|end|>{{ end }}<|assistant|>"
 """`CHAT_TEMPLATE` in the words of Go; `<s>` is put in front by the tokenizer."""
 
 
@@ -58,13 +56,19 @@ def write_gguf(source: ChatModel, directory: Path, *, dtype: str, max_shard_byte
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_shape(writer, config)
     vocabulary = gguf_vocabulary(source.directory, tokenizer, num_rows=model.embedding.num_embeddings)
-    for key, value in vocabulary.values.items():
+    for key, value in vocabulary.items():
         _add_value(writer, f"tokenizer.{key}", value)
 
     for tensor_name, tensor in _tensors(source):
         kind = _kind(tensor_name, tensor.shape, dtype)
-        shape = gguf.quant_shape_to_byte_shape(tuple(tensor.shape), kind) if kind.name in ("Q8_0", "BF16") else tensor.shape
-        values_type: Any = np.uint8 if kind.name in ("Q8_0", "BF16") else np.float16 if kind.name == "F16" else np.float32
+        shape = (
+            gguf.quant_shape_to_byte_shape(tuple(tensor.shape), kind)
+            if kind.name in ("Q8_0", "BF16")
+            else tensor.shape
+        )
+        values_type: Any = (
+            np.uint8 if kind.name in ("Q8_0", "BF16") else np.float16 if kind.name == "F16" else np.float32
+        )
         num_bytes = int(np.prod(shape)) * np.dtype(values_type).itemsize
         writer.add_tensor_info(tensor_name, tuple(shape), np.dtype(values_type), num_bytes, raw_dtype=kind)
     writer.write_header_to_file()
@@ -90,13 +94,19 @@ def objections_to_shape(config: ModelConfig) -> list[str]:
     """Why llama.cpp cannot compute what the model does; empty if it can."""
     objections = [f"{part} is no part of llama.cpp's {config.architecture}" for part in foreign_parts(config)]
     if config.architecture == "gpt2" and config.activation != "gelu_tanh" and not objections:
-        objections.append(f"llama.cpp's gpt2 has the activation gelu_tanh alone, the model has {config.activation}")
+        objections.append(
+            f"llama.cpp's gpt2 has the activation gelu_tanh alone, the model has {config.activation}"
+        )
     return objections
 
 
 def modelfile(source: ChatModel, name: str) -> str:
     """What `ollama create NAME -f Modelfile` reads."""
-    template, stops = (OLLAMA_TEMPLATE, (END_TOKEN, EOS_TOKEN)) if source.answers_messages else ("{{ .Prompt }}", (EOS_TOKEN,))
+    template, stops = (
+        (OLLAMA_TEMPLATE, (END_TOKEN, EOS_TOKEN))
+        if source.answers_messages
+        else ("{{ .Prompt }}", (EOS_TOKEN,))
+    )
     lines = [
         f"FROM ./{name}",
         f'TEMPLATE """{template}"""',

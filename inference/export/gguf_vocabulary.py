@@ -5,14 +5,13 @@ What is said here of llama.cpp was read in its `src/llama-vocab.cpp` and is prov
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenization.byte_level import GPT2_PATTERN, GROUPED_DIGITS_PATTERN, SINGLE_DIGITS_PATTERN
 from tokenization.chat_template import CHAT_TEMPLATE
 from tokenization.hf_export import JSON_FILE_NAME, MODEL_FILE_NAME
-from tokenization.model_file import ModelFile, PieceType, parse_model
+from tokenization.model_file import SPACE_SYMBOL, ModelFile, PieceType, parse_model
 from tokenization.tokenizer import Tokenizer
 
 SENTENCEPIECE_KINDS = {"bpe": "llama", "char": "llama", "unigram": "t5"}
@@ -31,13 +30,6 @@ UNUSED_NAME = "<|unused_{}|>"
 """Of a row of the embedding without a token."""
 
 
-@dataclass(frozen=True)
-class GGUFVocabulary:
-    """What a GGUF file says of a tokenizer: keys without `tokenizer.`, and values."""
-
-    values: Mapping[str, Any]
-
-
 def objections_of_llama_cpp(directory: Path, tokenizer: Tokenizer) -> list[str]:
     """Why llama.cpp cannot encode as the tokenizer in `directory` does; empty if it can."""
     if (directory / MODEL_FILE_NAME).is_file():
@@ -45,7 +37,9 @@ def objections_of_llama_cpp(directory: Path, tokenizer: Tokenizer) -> list[str]:
     content = json.loads((directory / JSON_FILE_NAME).read_bytes())
     model = content["model"]
     if model.get("type", "BPE") != "BPE":
-        return [f"llama.cpp has no {model['type']} tokenizer that does the same; train one of model_type bpe or byte_bpe"]
+        return [
+            f"llama.cpp has no {model['type']} tokenizer that does the same; train one of model_type bpe or byte_bpe"
+        ]
     if content.get("normalizer"):
         return ["its tokenizer normalizes text, which llama.cpp does not do"]
     if _cutting(content) is None:
@@ -55,17 +49,14 @@ def objections_of_llama_cpp(directory: Path, tokenizer: Tokenizer) -> list[str]:
 
 def excuses_of_llama_cpp(tokenizer: Tokenizer) -> list[str]:
     """In what llama.cpp differs from a tokenizer that it has, as `certificate.EXCUSES` names it."""
-    named = "the name of a special token in a text becomes that token"
-    space = "U+2581 in a text becomes a space"
-    return {
-        "unigram": [space, "a character that the vocabulary lacks becomes <unk>"],
-        "bpe": [named, space],
-        "char": [named, space],
-    }.get(tokenizer.model_type, [named, space] if _is_sentencepiece(tokenizer) else [])
+    if not any(piece.text == SPACE_SYMBOL for piece in tokenizer.pieces):
+        return []
+    return ["the name of a special token in a text becomes that token", "U+2581 in a text becomes a space"]
 
 
-def gguf_vocabulary(directory: Path, tokenizer: Tokenizer, *, num_rows: int) -> GGUFVocabulary:
-    """The tokenizer in `directory`, of which `objections_of_llama_cpp` has none.
+def gguf_vocabulary(directory: Path, tokenizer: Tokenizer, *, num_rows: int) -> dict[str, Any]:
+    """What a GGUF file says of the tokenizer in `directory`, of which `objections_of_llama_cpp` has none: keys without
+    `tokenizer.` in front, and values.
 
     Args:
         num_rows: Of the embedding; those without a token are named and never used.
@@ -80,7 +71,7 @@ def gguf_vocabulary(directory: Path, tokenizer: Tokenizer, *, num_rows: int) -> 
     else:
         content = json.loads((directory / JSON_FILE_NAME).read_bytes())
         # Bytes are ordinary tokens there.
-        types = [int(PieceType.NORMAL) if kind == PieceType.BYTE else kind for kind in types]
+        types = [int(PieceType.NORMAL) if number == PieceType.BYTE else number for number in types]
         kind = {
             "ggml.model": "gpt2",
             "ggml.pre": _cutting(content),
@@ -89,26 +80,20 @@ def gguf_vocabulary(directory: Path, tokenizer: Tokenizer, *, num_rows: int) -> 
             ],
         }
     unused = range(len(pieces), num_rows)
-    return GGUFVocabulary(
-        {
-            **kind,
-            "ggml.tokens": [*texts, *(UNUSED_NAME.format(number) for number in unused)],
-            "ggml.scores": [*scores, *(0.0 for _ in unused)],
-            "ggml.token_type": [*types, *(int(PieceType.UNUSED) for _ in unused)],
-            "ggml.bos_token_id": tokenizer.bos_id,
-            "ggml.eos_token_id": tokenizer.eos_id,
-            "ggml.eot_token_id": tokenizer.end_id,
-            "ggml.unknown_token_id": tokenizer.unk_id,
-            "ggml.padding_token_id": tokenizer.pad_id,
-            "ggml.add_bos_token": True,
-            "ggml.add_eos_token": False,
-            "chat_template": CHAT_TEMPLATE,
-        }
-    )
-
-
-def _is_sentencepiece(tokenizer: Tokenizer) -> bool:
-    return any(piece.text == "\u2581" for piece in tokenizer.pieces)
+    return {
+        **kind,
+        "ggml.tokens": [*texts, *(UNUSED_NAME.format(number) for number in unused)],
+        "ggml.scores": [*scores, *(0.0 for _ in unused)],
+        "ggml.token_type": [*types, *(int(PieceType.UNUSED) for _ in unused)],
+        "ggml.bos_token_id": tokenizer.bos_id,
+        "ggml.eos_token_id": tokenizer.eos_id,
+        "ggml.eot_token_id": tokenizer.end_id,
+        "ggml.unknown_token_id": tokenizer.unk_id,
+        "ggml.padding_token_id": tokenizer.pad_id,
+        "ggml.add_bos_token": True,
+        "ggml.add_eos_token": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
 
 
 def _sentencepiece_values(parsed: ModelFile) -> dict[str, Any]:
@@ -127,13 +112,22 @@ def _objections_to_sentencepiece(parsed: ModelFile) -> list[str]:
     if parsed.model_type not in SENTENCEPIECE_KINDS:
         return [f"llama.cpp has no {parsed.model_type} tokenizer; train one of model_type bpe or byte_bpe"]
     objections = []
+    if parsed.model_type == "unigram" and parsed.settings["byte_fallback"]:
+        objections.append(
+            "its tokenizer spells what it lacks in bytes, llama.cpp's unigram tokenizer makes <unk> of it; train one of "
+            "model_type bpe or byte_bpe"
+        )
     if parsed.model_type != "unigram":
         if parsed.charsmap or parsed.denormalizes:
-            objections.append(f"its tokenizer normalizes text ({parsed.normalizer}), which llama.cpp does not do for BPE")
+            objections.append(
+                f"its tokenizer normalizes text ({parsed.normalizer}), which llama.cpp does not do for BPE"
+            )
         if parsed.settings["remove_extra_whitespaces"]:
             objections.append("its tokenizer removes white space, which llama.cpp does not do for BPE")
         if not parsed.settings["byte_fallback"]:
-            objections.append("its tokenizer has no tokens for bytes, without which llama.cpp's BPE stops at unknown text")
+            objections.append(
+                "its tokenizer has no tokens for bytes, without which llama.cpp's BPE stops at unknown text"
+            )
     if parsed.settings["treat_whitespace_as_suffix"]:
         objections.append("its tokenizer puts spaces behind words, which llama.cpp does not do")
     return objections

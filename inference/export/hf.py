@@ -84,7 +84,11 @@ def answer_with_transformers(directory: Path, questions: Questions) -> Answers:
                 output_logits=True,
                 return_dict_in_generate=True,
             )
-            whole = model(ids[:, :-1]).logits[0] if len(prompt) > 1 else torch.empty(0, output.logits[0].shape[-1])
+            whole = (
+                model(ids[:, :-1]).logits[0]
+                if len(prompt) > 1
+                else torch.empty(0, output.logits[0].shape[-1])
+            )
         continuations.append(output.sequences[0, len(prompt) :].tolist())
         scores.append(torch.cat([whole, *output.logits]).numpy().astype(np.float32))
     return Answers(

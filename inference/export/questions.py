@@ -123,14 +123,35 @@ def make_questions(tokenizer: Tokenizer, *, context: int, num_rows: int, seed: i
 
 
 def _special_names(tokenizer: Tokenizer) -> list[str]:
-    special = [piece.text for piece, length in zip(tokenizer.pieces, tokenizer.byte_lengths, strict=True) if not length]
+    special = [
+        piece.text
+        for piece, length in zip(tokenizer.pieces, tokenizer.byte_lengths, strict=True)
+        if not length
+    ]
     return [*special[:32], " ".join(special[:8]), f"a {tokenizer.pieces[tokenizer.end_id].text} b"]
 
 
 def _random_texts(tokenizer: Tokenizer, draw: random.Random) -> Iterator[str]:
     """Without end: random characters, and pieces of this vocabulary joined at random, with what is odd between."""
-    words = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size) if tokenizer.byte_lengths[token]]
-    odd = (" ", "  ", "\n", "\n\n", "\t", "\r\n", "\u2581", "\x00", "'s", "'T", "<|", "|>", "<0x", *BYTE_TOKENS[64:66])
+    words = [
+        tokenizer.decode([token]) for token in range(tokenizer.vocab_size) if tokenizer.byte_lengths[token]
+    ]
+    odd = (
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "\r\n",
+        "\u2581",
+        "\x00",
+        "'s",
+        "'T",
+        "<|",
+        "|>",
+        "<0x",
+        *BYTE_TOKENS[64:66],
+    )
     highest = (0x80, 0x800, 0xD800, 0x110000)
     while True:
         kind = draw.randrange(4)
@@ -140,6 +161,8 @@ def _random_texts(tokenizer: Tokenizer, draw: random.Random) -> Iterator[str]:
         elif kind == 1:
             yield "".join(draw.choices(words, k=draw.randrange(1, 40)))
         elif kind == 2:
-            yield "".join(draw.choice(words if draw.random() < 0.7 else odd) for _ in range(draw.randrange(40)))
+            yield "".join(
+                draw.choice(words if draw.random() < 0.7 else odd) for _ in range(draw.randrange(40))
+            )
         else:
             yield "".join(draw.choices((*odd, *words[-64:]), k=draw.randint(1, 4))) * draw.randint(1, 30)
