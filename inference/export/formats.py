@@ -12,6 +12,8 @@ from inference.export.gguf_model import objections_to_shape, stored_in_gguf, wri
 from inference.export.gguf_vocabulary import excuses_of_llama_cpp, objections_of_llama_cpp
 from inference.export.hf import answer_with_transformers, write_hf
 from inference.export.llama_cpp import answer_with_llama_cpp
+from inference.export.onnx_model import objections_to_onnx, write_onnx
+from inference.export.onnx_runtime import answer_with_onnxruntime
 from inference.export.questions import Answers, Questions
 from models.hf_settings import foreign_parts
 from tokenization.tokenizer import Tokenizer
@@ -98,5 +100,15 @@ EXPORTS: dict[str, Format] = {
         excuses=excuses_of_llama_cpp,
         writing_packages=("gguf",),
         proving_packages=("xllamacpp",),
+    ),
+    "onnx": Format(
+        write=write_onnx,
+        answer=answer_with_onnxruntime,
+        dtypes={"float32": EXACT},
+        stored=_rounded,
+        objections=objections_to_onnx,
+        excuses=lambda tokenizer: [],
+        writing_packages=("onnx",),
+        proving_packages=("onnxruntime",),
     ),
 }

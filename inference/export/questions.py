@@ -7,11 +7,13 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenization.hf_export import JSON_FILE_NAME
 from tokenization.special_tokens import BYTE_TOKENS
 from tokenization.tokenizer import Tokenizer
 
@@ -166,3 +168,14 @@ def _random_texts(tokenizer: Tokenizer, draw: random.Random) -> Iterator[str]:
             )
         else:
             yield "".join(draw.choices((*odd, *words[-64:]), k=draw.randint(1, 4))) * draw.randint(1, 30)
+
+
+def ids_by_tokenizer_json(directory: Path, texts: Sequence[str]) -> list[list[int]] | None:
+    """The ids of each text by the `tokenizer.json` in `directory`, without special tokens; None if there is none."""
+    import tokenizers
+
+    if not (directory / JSON_FILE_NAME).is_file():
+        return None
+    library = tokenizers.Tokenizer.from_file(str(directory / JSON_FILE_NAME))
+    library.encode_special_tokens = True
+    return [library.encode(text, add_special_tokens=False).ids for text in texts]
