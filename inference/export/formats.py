@@ -15,6 +15,8 @@ from inference.export.llama_cpp import answer_with_llama_cpp
 from inference.export.onnx_model import objections_to_onnx, write_onnx
 from inference.export.onnx_runtime import answer_with_onnxruntime
 from inference.export.questions import Answers, Questions
+from inference.export.torch_answers import answer_with_exported_program, answer_with_torchscript
+from inference.export.torch_programs import write_exported_program, write_torchscript
 from models.hf_settings import foreign_parts
 from tokenization.tokenizer import Tokenizer
 
@@ -110,5 +112,21 @@ EXPORTS: dict[str, Format] = {
         excuses=lambda tokenizer: [],
         writing_packages=("onnx",),
         proving_packages=("onnxruntime",),
+    ),
+    "torch-export": Format(
+        write=write_exported_program,
+        answer=answer_with_exported_program,
+        dtypes={"float32": EXACT},
+        stored=_rounded,
+        objections=lambda source: [],
+        excuses=lambda tokenizer: [],
+    ),
+    "torchscript": Format(
+        write=write_torchscript,
+        answer=answer_with_torchscript,
+        dtypes={"float32": EXACT},
+        stored=_rounded,
+        objections=lambda source: [],
+        excuses=lambda tokenizer: [],
     ),
 }
