@@ -3,9 +3,11 @@ will run it; a certificate beside the files says what was compared."""
 
 import re
 import sys
+from typing import Any
 
 from core.errors import UsageError
 from core.logs import log_to_console
+from inference.export.tolerances import TOLERANCES
 from pipeline.command import Parser, run_command
 
 EXAMPLES = (
@@ -21,8 +23,9 @@ def parser() -> Parser:
     result = Parser(description=__doc__, examples=EXAMPLES)
     add = result.add_argument
     add("model", metavar="RUN_OR_CHECKPOINT", help="directory of a run or of a model")
-    add("--to", required=True, metavar="FORMAT", help="hf")
-    add("--dtype", help="of the weights. Default: the first that --to lists.")
+    add("--to", required=True, metavar="FORMAT", help="format to write: " + ", ".join(TOLERANCES))
+    dtypes = "; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in TOLERANCES.items())
+    add("--dtype", help=f"of the weights, the first being the default ({dtypes})")
     add(
         "--output",
         metavar="DIR",
@@ -66,18 +69,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def summary(certificate: dict) -> list[str]:
+def summary(certificate: dict[str, Any]) -> list[str]:
     """What the certificate says, in a few lines."""
     if not certificate["proven"]:
         return ["UNPROVEN: the program that will run it is not installed here, nothing was compared"]
     scores, ids = certificate["scores"], certificate["ids"]
     engine = ", ".join(f"{name} {version}" for name, version in certificate["engine"].items())
-    lines = [
-        f"proven in {engine}",
-        f"  {scores['of'].replace('_', '-')}: {scores['predictions']} predictions, largest difference "
-        f"{scores['max_absolute_difference']:.2g}, KL {scores['mean_kl_nats']:.2g} nats, "
-        f"equal best token {scores['equal_argmax']:.1%}",
-    ]
+    compared = (
+        f"{scores['predictions']} predictions, largest difference {scores['max_absolute_difference']:.2g}, "
+        f"KL {scores['mean_kl_nats']:.2g} nats, equal best token {scores['equal_argmax']:.1%}"
+    )
+    lines = [f"proven in {engine}", f"  {scores['of'].replace('_', '-')}: {compared}"]
     lines += [
         f"  {what}: ids of {counts['equal']} of {counts['compared']} equal" for what, counts in ids.items()
     ]

@@ -35,9 +35,12 @@ def holds_space_symbol(text: str, tokenizer: Tokenizer) -> bool:
     return SPACE_SYMBOL in text
 
 
+SPECIAL_TOKEN_EXCUSE = "the name of a special token in a text becomes that token"
+SPACE_EXCUSE = "U+2581 in a text becomes a space"
+
 EXCUSES: Mapping[str, Excuse] = {
-    "the name of a special token in a text becomes that token": spells_special_token,
-    "U+2581 in a text becomes a space": holds_space_symbol,
+    SPECIAL_TOKEN_EXCUSE: spells_special_token,
+    SPACE_EXCUSE: holds_space_symbol,
 }
 """In what an engine may differ without being wrong, with the texts that this can happen to. What of it happened is
 counted in the certificate."""

@@ -6,7 +6,7 @@ Nothing appears at the target unless the engine that will run it gave our answer
 import copy
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from inference.export.certificate import (
 from inference.export.engine_process import in_fresh_process
 from inference.export.formats import EXPORTS, EXTRA, Format
 from inference.export.questions import Questions, make_questions
+from inference.export.tolerances import TOLERANCES
 from models.transformer_lm import TransformerLM
 
 logger = logging.getLogger(__name__)
@@ -64,9 +65,10 @@ def export_model(
         DiskError: the disk is full or not writable; nothing is left.
     """
     format = named(format_name, EXPORTS, setting="--to", place="inference.export.formats.EXPORTS")
-    dtype = next(iter(format.dtypes)) if dtype is None else dtype
-    if dtype not in format.dtypes:
-        raise ConfigError(f"--dtype {dtype}: expected {' or '.join(format.dtypes)} for {format_name}")
+    dtypes = TOLERANCES[format_name]
+    dtype = next(iter(dtypes)) if dtype is None else dtype
+    if dtype not in dtypes:
+        raise ConfigError(f"--dtype {dtype}: expected {' or '.join(dtypes)} for {format_name}")
     is_proven = _check_packages(format, format_name, unproven=unproven)
     source = ChatModel.load(path, device="cpu")
     assert source.directory is not None
@@ -85,7 +87,10 @@ def export_model(
             files = describe_files(temporary, [file for file in temporary.rglob("*") if file.is_file()])
             certificate = _description(source, format_name, dtype) | {"proven": is_proven}
             if is_proven:
-                certificate |= prove(format, source, temporary, dtype=dtype)
+                seed = int(certificate["source"]["fingerprint"][:8], 16)
+                certificate |= prove(
+                    format, source, temporary, dtype=dtype, tolerance=dtypes[dtype], seed=seed
+                )
             certificate["files"] = files
             write_json(temporary / CERTIFICATE_NAME, certificate)
     return output, certificate
@@ -97,14 +102,24 @@ def default_output(path: Path, directory: Path, format_name: str, dtype: str) ->
     return directory.with_name(f"{directory.name}-{name}") if path == directory else path / "export" / name
 
 
-def prove(format: Format, source: ChatModel, directory: Path, *, dtype: str) -> dict[str, Any]:
+def prove(
+    format: Format,
+    source: ChatModel,
+    directory: Path,
+    *,
+    dtype: str,
+    tolerance: Mapping[str, float],
+    seed: int,
+) -> dict[str, Any]:
     """What the certificate says of the answers that the export in `directory` gives in its engine.
+
+    Args:
+        seed: Of the random questions.
 
     Raises:
         MismatchError: they are not ours, or the engine cannot use the export.
     """
     model, tokenizer = source.engine.model, source.tokenizer
-    seed = int(fingerprint_of(source)[:8], 16)
     questions = make_questions(
         tokenizer,
         context=model.config.max_position_embeddings,
@@ -114,11 +129,11 @@ def prove(format: Format, source: ChatModel, directory: Path, *, dtype: str) -> 
     answers = in_fresh_process(format.answer, directory, questions)
     stored = as_stored(model, format, dtype)
     ids, id_problems = compare_ids(questions, answers, tokenizer, excuses=format.excuses(tokenizer))
-    scores, score_problems = compare_scores(questions, answers, stored, tolerance=format.dtypes[dtype])
+    scores, score_problems = compare_scores(questions, answers, stored, tolerance=tolerance)
     if problems := [*id_problems, *score_problems]:
         raise MismatchError(
-            f"the export does not do what the model does: {'; '.join(problems)}; nothing was left. If the engine is not "
-            "of a supported version, install that; otherwise this is a mistake in this program"
+            f"the export does not do what the model does: {'; '.join(problems)}; nothing was left. If the engine is "
+            "another version than constraints.txt names, install that; otherwise this is a mistake in this program"
         )
     for excuse, count in ids.get("texts", {}).get("excused", {}).items():
         logger.warning("%s (in %d of %d hostile texts)", excuse, count, len(questions.texts))
@@ -150,13 +165,6 @@ def rounding(model: TransformerLM, stored: TransformerLM, questions: Questions) 
     return {name: found[name] for name in ("predictions", "mean_kl_nats", "max_kl_nats", "equal_argmax")}
 
 
-def fingerprint_of(source: ChatModel) -> str:
-    """One hash over the model's files."""
-    assert source.directory is not None
-    files = [file for file in source.directory.iterdir() if file.is_file()]
-    return content_fingerprint(describe_files(source.directory, files))
-
-
 def _check_packages(format: Format, format_name: str, *, unproven: bool) -> bool:
     """Whether the export can be proven."""
     if missing := _missing(format.writing_packages):
@@ -164,8 +172,8 @@ def _check_packages(format: Format, format_name: str, *, unproven: bool) -> bool
     missing = _missing(format.proving_packages)
     if missing and not unproven:
         raise MissingDependencyError(
-            f"--to {format_name} is proven by {' and '.join(missing)}, which is not installed; {EXTRA}, or renounce the "
-            "proof with --unproven"
+            f"--to {format_name} is proven by {' and '.join(missing)}, which is not installed; {EXTRA}, or renounce "
+            "the proof with --unproven"
         )
     return not missing
 
@@ -178,6 +186,7 @@ def _description(source: ChatModel, format_name: str, dtype: str) -> dict[str, A
     assert source.directory is not None
     model, manifest = source.engine.model, read_manifest(source.directory) or {}
     config = model.config
+    files = describe_files(source.directory, [file for file in source.directory.iterdir() if file.is_file()])
     return {
         "format": format_name,
         "dtype": dtype,
@@ -185,9 +194,10 @@ def _description(source: ChatModel, format_name: str, dtype: str) -> dict[str, A
             "directory": source.directory.name,
             "stage": manifest.get("stage"),
             "step": manifest.get("step"),
-            "fingerprint": fingerprint_of(source),
+            "fingerprint": content_fingerprint(files),
             "tokenizer_fingerprint": source.tokenizer.fingerprint,
         },
+        "reference": {"torch": torch.__version__, "dtype": "float32"},
         "model": {
             "architecture": config.architecture,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),

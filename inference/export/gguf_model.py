@@ -138,10 +138,7 @@ def _add_value(writer: "gguf.GGUFWriter", key: str, value: Any) -> None:
 
     kinds = {bool: "BOOL", int: "UINT32", str: "STRING", list: "ARRAY"}
     kind = gguf.GGUFValueType[kinds[type(value)]]
-    if key == "tokenizer.ggml.precompiled_charsmap":
-        writer.add_key_value(key, value, kind, sub_type=gguf.GGUFValueType.UINT8)
-    elif value or kind != gguf.GGUFValueType.ARRAY:
-        writer.add_key_value(key, value, kind)
+    writer.add_key_value(key, value, kind)
 
 
 def _tensors(source: ChatModel) -> Iterator[tuple[str, Tensor]]:

@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from inference.export.certificate import SPACE_EXCUSE, SPECIAL_TOKEN_EXCUSE
 from tokenization.byte_level import GPT2_PATTERN, GROUPED_DIGITS_PATTERN, SINGLE_DIGITS_PATTERN
 from tokenization.chat_template import CHAT_TEMPLATE
 from tokenization.hf_export import JSON_FILE_NAME, MODEL_FILE_NAME
 from tokenization.model_file import SPACE_SYMBOL, ModelFile, PieceType, parse_model
 from tokenization.tokenizer import Tokenizer
 
-SENTENCEPIECE_KINDS = {"bpe": "llama", "char": "llama", "unigram": "t5"}
-"""llama.cpp's name for the algorithm of a SentencePiece model. A character model is BPE in which nothing is merged."""
+SENTENCEPIECE_KINDS = ("bpe", "char")
+"""Kinds of SentencePiece models that llama.cpp's "llama" is; a character model is BPE in which nothing is merged. Its
+"t5" is unigram, but makes <unk> of what the vocabulary lacks instead of bytes, and adds scores up otherwise: none of
+three unigram models of SentencePiece's had its ids there."""
 
 CUTTING = {
     (GROUPED_DIGITS_PATTERN, False): "dbrx",
@@ -26,20 +29,20 @@ CUTTING = {
 """llama.cpp's name for a way of cutting words (regular expression, and whether a word that is a token is taken without
 looking at merges): that of a model that has it."""
 
+REMEDY = "train one of model_type bpe or byte_bpe"
+
 UNUSED_NAME = "<|unused_{}|>"
 """Of a row of the embedding without a token."""
 
 
-def objections_of_llama_cpp(directory: Path, tokenizer: Tokenizer) -> list[str]:
+def objections_of_llama_cpp(directory: Path) -> list[str]:
     """Why llama.cpp cannot encode as the tokenizer in `directory` does; empty if it can."""
     if (directory / MODEL_FILE_NAME).is_file():
         return _objections_to_sentencepiece(parse_model((directory / MODEL_FILE_NAME).read_bytes()))
     content = json.loads((directory / JSON_FILE_NAME).read_bytes())
     model = content["model"]
     if model.get("type", "BPE") != "BPE":
-        return [
-            f"llama.cpp has no {model['type']} tokenizer that does the same; train one of model_type bpe or byte_bpe"
-        ]
+        return [f"llama.cpp has no {model['type']} tokenizer that does the same; {REMEDY}"]
     if content.get("normalizer"):
         return ["its tokenizer normalizes text, which llama.cpp does not do"]
     if _cutting(content) is None:
@@ -51,7 +54,7 @@ def excuses_of_llama_cpp(tokenizer: Tokenizer) -> list[str]:
     """In what llama.cpp differs from a tokenizer that it has, as `certificate.EXCUSES` names it."""
     if not any(piece.text == SPACE_SYMBOL for piece in tokenizer.pieces):
         return []
-    return ["the name of a special token in a text becomes that token", "U+2581 in a text becomes a space"]
+    return [SPECIAL_TOKEN_EXCUSE, SPACE_EXCUSE]
 
 
 def gguf_vocabulary(directory: Path, tokenizer: Tokenizer, *, num_rows: int) -> dict[str, Any]:
@@ -67,7 +70,12 @@ def gguf_vocabulary(directory: Path, tokenizer: Tokenizer, *, num_rows: int) -> 
     scores = [piece.score for piece in pieces]
     kind: dict[str, Any]
     if (directory / MODEL_FILE_NAME).is_file():
-        kind = _sentencepiece_values(parse_model((directory / MODEL_FILE_NAME).read_bytes()))
+        parsed = parse_model((directory / MODEL_FILE_NAME).read_bytes())
+        kind = {
+            "ggml.model": "llama",
+            "ggml.pre": "default",
+            "ggml.add_space_prefix": bool(parsed.settings["add_dummy_prefix"]),
+        }
     else:
         content = json.loads((directory / JSON_FILE_NAME).read_bytes())
         # Bytes are ordinary tokens there.
@@ -96,41 +104,18 @@ def gguf_vocabulary(directory: Path, tokenizer: Tokenizer, *, num_rows: int) -> 
     }
 
 
-def _sentencepiece_values(parsed: ModelFile) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "ggml.model": SENTENCEPIECE_KINDS[parsed.model_type],
-        "ggml.pre": "default",
-        "ggml.add_space_prefix": bool(parsed.settings["add_dummy_prefix"]),
-        "ggml.remove_extra_whitespaces": bool(parsed.settings["remove_extra_whitespaces"]),
-    }
-    if parsed.charsmap:
-        values["ggml.precompiled_charsmap"] = list(parsed.charsmap)
-    return values
-
-
 def _objections_to_sentencepiece(parsed: ModelFile) -> list[str]:
     if parsed.model_type not in SENTENCEPIECE_KINDS:
-        return [f"llama.cpp has no {parsed.model_type} tokenizer; train one of model_type bpe or byte_bpe"]
-    objections = []
-    if parsed.model_type == "unigram" and parsed.settings["byte_fallback"]:
-        objections.append(
-            "its tokenizer spells what it lacks in bytes, llama.cpp's unigram tokenizer makes <unk> of it; train one of "
-            "model_type bpe or byte_bpe"
-        )
-    if parsed.model_type != "unigram":
-        if parsed.charsmap or parsed.denormalizes:
-            objections.append(
-                f"its tokenizer normalizes text ({parsed.normalizer}), which llama.cpp does not do for BPE"
-            )
-        if parsed.settings["remove_extra_whitespaces"]:
-            objections.append("its tokenizer removes white space, which llama.cpp does not do for BPE")
-        if not parsed.settings["byte_fallback"]:
-            objections.append(
-                "its tokenizer has no tokens for bytes, without which llama.cpp's BPE stops at unknown text"
-            )
-    if parsed.settings["treat_whitespace_as_suffix"]:
-        objections.append("its tokenizer puts spaces behind words, which llama.cpp does not do")
-    return objections
+        return [f"llama.cpp has no {parsed.model_type} tokenizer that does the same; {REMEDY}"]
+    settings = parsed.settings
+    found = {
+        f"normalizes text ({parsed.normalizer})": bool(parsed.charsmap) or parsed.denormalizes,
+        "removes white space": settings["remove_extra_whitespaces"],
+        "puts spaces behind words": settings["treat_whitespace_as_suffix"],
+        "has user-defined symbols": any(piece.type == PieceType.USER_DEFINED for piece in parsed.pieces),
+        "has no tokens for bytes": not settings["byte_fallback"],
+    }
+    return [f"its tokenizer {what}, which llama.cpp's does not" for what, is_so in found.items() if is_so]
 
 
 def _cutting(content: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 Names and configuration are those of `models.hf_layout`; knows nothing of how answers are judged.
 """
 
+import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,9 @@ def write_hf(source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes:
     """
     import torch
 
-    model, tokenizer = source.engine.model, source.tokenizer
     torch_dtype = getattr(torch, dtype)
-    special = {"bos_id": tokenizer.bos_id, "pad_id": tokenizer.pad_id}
-    settings = hf_config(model.config, **special, eos_id=source.stop_ids, dtype=torch_dtype)
-    write_json(directory / CONFIG_FILE, settings)
-    write_json(directory / GENERATION_CONFIG_FILE, generation_config(**special, eos_id=source.stop_ids))
-    tokenizer.save(directory, model_max_length=model.config.max_position_embeddings)
-
-    tensors = to_hf_state_dict(model)
+    write_surroundings(source, directory, dtype=dtype)
+    tensors = to_hf_state_dict(source.engine.model)
     shards = list(_shards(tensors, max_shard_bytes=max_shard_bytes, bytes_per_value=torch_dtype.itemsize))
     if len(shards) == 1:
         names = [WEIGHTS_FILE]
@@ -45,6 +40,20 @@ def write_hf(source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes:
         write_json(directory / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
     for name, shard in zip(names, shards, strict=True):
         write_safetensors(directory / name, shard, metadata={"format": "pt"}, dtype=torch_dtype)
+
+
+def write_surroundings(source: ChatModel, directory: Path, *, dtype: str) -> None:
+    """Write what lies beside weights: configuration, tokenizer, chat template."""
+    import torch
+
+    config, tokenizer, ends = source.engine.model.config, source.tokenizer, source.stop_ids
+    bos_id, pad_id = tokenizer.bos_id, tokenizer.pad_id
+    settings = hf_config(config, bos_id=bos_id, eos_id=ends, pad_id=pad_id, dtype=getattr(torch, dtype))
+    write_json(directory / CONFIG_FILE, settings)
+    write_json(
+        directory / GENERATION_CONFIG_FILE, generation_config(bos_id=bos_id, eos_id=ends, pad_id=pad_id)
+    )
+    tokenizer.save(directory, model_max_length=config.max_position_embeddings)
 
 
 def _shards(
@@ -66,8 +75,8 @@ def answer_with_transformers(directory: Path, questions: Questions) -> Answers:
     """What transformers makes of the directory, computing in float32 whatever the weights are."""
     import tokenizers
     import torch
-    import transformers
 
+    transformers: Any = importlib.import_module("transformers")  # its functions have no types
     transformers.logging.set_verbosity_error()  # what it says of a text that is longer than the context
     transformers.logging.disable_progress_bar()
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)

@@ -31,7 +31,9 @@ class Graph:
 
     def add(self, operator: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         """A node with one result, and the name of that."""
-        return self.add_many(operator, *inputs, names=[name or f"{operator}_{len(self.nodes)}"], **attributes)[0]
+        return self.add_many(
+            operator, *inputs, names=[name or f"{operator}_{len(self.nodes)}"], **attributes
+        )[0]
 
     def add_many(self, operator: str, *inputs: str, names: Sequence[str], **attributes: Any) -> list[str]:
         """A node with several results, and their names."""
@@ -54,7 +56,9 @@ class Graph:
         name = f"{'scalar' if scalar else 'vector'}_{'_'.join(map(str, values))}"
         return self.weight(name, np.array(values[0] if scalar else values, dtype=kind))
 
-    def model(self, *, inputs: Sequence["onnx.ValueInfoProto"], outputs: Sequence["onnx.ValueInfoProto"]) -> "onnx.ModelProto":
+    def model(
+        self, *, inputs: Sequence["onnx.ValueInfoProto"], outputs: Sequence["onnx.ValueInfoProto"]
+    ) -> "onnx.ModelProto":
         """The finished model."""
         import onnx
 

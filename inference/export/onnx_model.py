@@ -1,4 +1,4 @@
-"""A decoder with a KV cache as an ONNX model, under the names of inputs and outputs that Optimum and transformers.js use.
+"""A decoder with a KV cache as an ONNX model; inputs and outputs have the names that Optimum and transformers.js use.
 
 Shapes: B rows, T new tokens, S tokens in the cache, N query heads, K key/value heads, H features of a head, V tokens.
 """
@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from core.files import write_json
 from core.training_config import ModelConfig
 from inference.chat import ChatModel
+from inference.export.hf import write_surroundings
 from inference.export.onnx_graph import MODEL_NAME, Graph
-from models.hf_settings import CONFIG_FILE, GENERATION_CONFIG_FILE, foreign_parts, generation_config, hf_config
+from models.hf_settings import (
+    foreign_parts,
+)
 
 EXTERNAL_FROM_BYTES = 1 << 30
 """Larger weights lie in a file of their own: a protobuf message ends at 2 GB."""
@@ -36,14 +37,10 @@ def write_onnx(source: ChatModel, directory: Path, *, dtype: str, max_shard_byte
     """
     import onnx
 
-    model, tokenizer = source.engine.model, source.tokenizer
-    config = model.config
-    special = {"bos_id": tokenizer.bos_id, "pad_id": tokenizer.pad_id, "eos_id": source.stop_ids}
-    write_json(directory / CONFIG_FILE, hf_config(config, **special, dtype=torch.float32))
-    write_json(directory / GENERATION_CONFIG_FILE, generation_config(**special))
-    tokenizer.save(directory, model_max_length=config.max_position_embeddings)
+    write_surroundings(source, directory, dtype=dtype)
+    model = source.engine.model
     weights = {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
-    proto = onnx_model(config, weights)
+    proto = onnx_model(model.config, weights)
     is_large = sum(values.nbytes for values in weights.values()) >= EXTERNAL_FROM_BYTES
     onnx.save_model(
         proto,
@@ -71,11 +68,11 @@ def onnx_model(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) 
         value("position_ids", whole, ["batch", "length"]),
     ]
     outputs = [value("logits", real, ["batch", "length", weights["embedding.weight"].shape[0]])]
+    K, H = config.kv_heads, config.features_per_head
     for layer in range(config.num_layers):
         for part in ("key", "value"):
-            shape = ["batch", config.kv_heads, "past", config.features_per_head]
-            inputs.append(value(f"past_key_values.{layer}.{part}", real, shape))
-            outputs.append(value(f"present.{layer}.{part}", real, [*shape[:2], "past + length", shape[3]]))
+            inputs.append(value(f"past_key_values.{layer}.{part}", real, ["batch", K, "past", H]))
+            outputs.append(value(f"present.{layer}.{part}", real, ["batch", K, "past + length", H]))
     return _Decoder(config, weights).model(inputs=inputs, outputs=outputs)
 
 
@@ -146,7 +143,7 @@ class _Decoder(Graph):
         return self.add("Concat", *turned, axis=-1)
 
     def _mask(self) -> str:
-        """(B, 1, T, S + T): 0 for what is seen, `HIDDEN` for the rest. Padding sees itself: a softmax needs something."""
+        """(B, 1, T, S + T): 0 for what is seen, `HIDDEN` for the rest. Padding sees itself, for the softmax's sake."""
         zero, one = self.constant(0, scalar=True), self.constant(1, scalar=True)
         total = self.add("Gather", self.add("Shape", "attention_mask"), one)
         new = self.add("Gather", self.add("Shape", "input_ids"), one)
@@ -196,6 +193,8 @@ class _Decoder(Graph):
 
     def _activation(self, x: str) -> str:
         if self._config.activation.startswith("gelu"):
-            return self.add("Gelu", x, approximate="tanh" if self._config.activation == "gelu_tanh" else "none")
+            return self.add(
+                "Gelu", x, approximate="tanh" if self._config.activation == "gelu_tanh" else "none"
+            )
         y = self.add("Relu", x)
         return self.add("Mul", y, y) if self._config.activation == "relu_squared" else y

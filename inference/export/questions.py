@@ -18,7 +18,7 @@ from tokenization.special_tokens import BYTE_TOKENS
 from tokenization.tokenizer import Tokenizer
 
 NUM_TEXTS = 2000
-"""Of which ids are compared. A tokenizer of another kind differs on the first ones; 2,000 find what is rare, in a second."""
+"""Of which ids are compared. What is rare shows among so many, and they take a second."""
 
 NUM_NEW_TOKENS = 16
 """With which each prompt is continued, so that what the engine remembers between tokens is proven too."""

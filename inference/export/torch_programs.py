@@ -21,8 +21,8 @@ EXAMPLE_SHAPE = (2, 5)
 
 
 class Decoder(nn.Module):
-    """Token ids (B, T) int64 to logits (B, T, V): `TransformerLM.forward`, with the mask written out, because it otherwise
-    asks whether there is more than one token, and the answer would be part of the program."""
+    """Token ids (B, T) int64 to logits (B, T, V): `TransformerLM.forward` with the mask written out, because it
+    otherwise asks whether there is more than one token, and the answer would be part of the program."""
 
     def __init__(self, model: TransformerLM) -> None:
         super().__init__()
@@ -74,11 +74,11 @@ def write_torchscript(source: ChatModel, directory: Path, *, dtype: str, max_sha
         # Torch deprecates TorchScript in favour of torch.export, which the documents say too.
         warnings.simplefilter("ignore", DeprecationWarning)
         # "Whether the heads are grouped" is asked of sizes; the answer becomes part of the program, as it should.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         with torch.no_grad():
             program = torch.jit.trace(  # type: ignore[no-untyped-call]
                 Decoder(model).eval(), torch.zeros(EXAMPLE_SHAPE, dtype=torch.int64), check_trace=False
             )
         with atomic_writer(directory / SCRIPT_NAME) as file:
-            torch.jit.save(program, file)  # type: ignore[no-untyped-call]
+            torch.jit.save(program, file)
     source.tokenizer.save(directory, model_max_length=model.config.max_position_embeddings)

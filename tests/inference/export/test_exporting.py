@@ -1,6 +1,7 @@
 """An export appears whole and proven or not at all; what is refused is refused with the reason."""
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import ConfigError, DataError, MismatchError, MissingDependencyError
+from core.errors import ConfigError, DataError, DiskError, MismatchError, MissingDependencyError
 from inference.export import formats
 from inference.export.certificate import differences, log_softmax
 from inference.export.exporting import default_output, export_model
@@ -85,6 +86,19 @@ def test_a_place_that_is_taken_is_left_alone(model_of: Callable[[str], Path], tm
     assert (tmp_path / "out" / "mine.txt").read_text() == "precious"
 
 
+def test_a_full_disk_leaves_nothing(
+    model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(source, directory: Path, **options) -> None:
+        (directory / "half.bin").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(formats.EXPORTS, "hf", dataclasses.replace(formats.EXPORTS["hf"], write=fill))
+    with pytest.raises(DiskError, match="the disk is full"):
+        export_model(model_of("llama"), "hf", output=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
+
+
 def test_a_run_keeps_its_exports_together_and_a_model_has_them_beside_it() -> None:
     run, model = Path("runs/mine"), Path("runs/mine/finetune/final")
     assert default_output(run, model, "gguf", "q8_0") == Path("runs/mine/export/gguf-q8_0")
@@ -96,7 +110,7 @@ def test_an_engine_that_crashes_is_named_by_its_signal(
 ) -> None:
     entry = formats.EXPORTS["hf"]
     monkeypatch.setitem(formats.EXPORTS, "hf", dataclasses.replace(entry, answer=die))
-    with pytest.raises(MismatchError, match="the engine ended by itself .signal SIGKILL."):
+    with pytest.raises(MismatchError, match=r"the engine ended by itself \(signal SIGKILL\)"):
         export_model(model_of("llama"), "hf", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -13,6 +13,7 @@ from inference.export.engine_process import in_fresh_process
 from inference.export.exporting import export_model
 from inference.export.questions import make_questions
 from tests.inference.export.exportable_models import SHAPES, saved_model
+from tests.tokenization.foreign import FOREIGN, SENTENCEPIECE, sentencepiece_model
 from tests.tokenization.hostile_text import corpus
 from tests.tokenization.kinds import SIZES
 from tokenization.special_tokens import SPECIAL_TOKENS
@@ -152,8 +153,11 @@ def test_every_tokenizer_that_llama_cpp_has_is_proven_on_hostile_texts(
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("unigram", "llama.cpp's unigram tokenizer makes <unk> of it"),
-        ("word", "llama.cpp has no word tokenizer; train one of model_type bpe or byte_bpe"),
+        ("unigram", "llama.cpp has no unigram tokenizer that does the same; train one of"),
+        (
+            "word",
+            "llama.cpp has no word tokenizer that does the same; train one of model_type bpe or byte_bpe",
+        ),
         ("wordpiece", "llama.cpp has no WordPiece tokenizer that does the same"),
         ("word_level", "llama.cpp has no WordLevel tokenizer that does the same"),
     ],
@@ -164,6 +168,39 @@ def test_a_tokenizer_that_llama_cpp_lacks_is_refused_by_name(kind: str, reason: 
     source = saved_model(tmp_path / "final", Tokenizer.from_file(tmp_path / "tokenizer"), "llama")
     with pytest.raises(ConfigError, match=reason):
         export_model(source, "gguf", output=tmp_path / "out")
+
+
+def imported(kind: str, directory: Path) -> Tokenizer:
+    """A tokenizer as it is found elsewhere."""
+    if kind in SENTENCEPIECE:
+        (directory / "foreign.model").write_bytes(sentencepiece_model(kind))
+        return Tokenizer.from_file(directory / "foreign.model")
+    FOREIGN[kind.removeprefix("json ")]().save(str(directory / "foreign.json"))
+    return Tokenizer.from_file(directory / "foreign.json")
+
+
+@pytest.mark.parametrize("kind", ["json gpt2", "json llama3", "llama2"])
+def test_a_tokenizer_from_elsewhere_is_proven(kind: str, tmp_path: Path) -> None:
+    source = saved_model(tmp_path / "final", imported(kind, tmp_path), "llama", num_layers=1)
+    _, certificate = export_model(source, "gguf", output=tmp_path / "out", dtype="float32")
+    assert certificate["ids"]["texts"]["equal"] == certificate["ids"]["texts"]["compared"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("json qwen2", "its tokenizer normalizes text, which llama.cpp does not do"),
+        (
+            "nfkc",
+            r"its tokenizer normalizes text \(nfkc\).*; its tokenizer removes white space.*; its tokenizer has",
+        ),
+        ("gemma", "its tokenizer has user-defined symbols, which llama.cpp's does not"),
+    ],
+)
+def test_a_tokenizer_from_elsewhere_that_does_more_is_refused(kind: str, reason: str, tmp_path: Path) -> None:
+    source = saved_model(tmp_path / "final", imported(kind, tmp_path), "llama", num_layers=1)
+    with pytest.raises(ConfigError, match=reason):
+        export_model(source, "gguf", output=tmp_path / "out", dtype="float32")
 
 
 def test_an_activation_that_llama_cpp_lacks_is_refused(tmp_path: Path, small_tokenizer: Tokenizer) -> None:

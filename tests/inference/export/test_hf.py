@@ -73,6 +73,25 @@ def test_exchanged_weights_are_refused_and_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
 
 
+def test_a_head_that_is_said_to_be_tied_and_is_not_is_refused(
+    model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = formats.EXPORTS["hf"]
+
+    def tie(source, directory: Path, **options) -> None:
+        entry.write(source, directory, **options)
+        settings = json.loads((directory / "config.json").read_bytes())
+        (directory / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": True}))
+        tensors = read_tensors(directory / "model.safetensors")
+        del tensors["lm_head.weight"]
+        write_safetensors(directory / "model.safetensors", tensors, metadata={"format": "pt"})
+
+    monkeypatch.setitem(formats.EXPORTS, "hf", dataclasses.replace(entry, write=tie))
+    with pytest.raises(MismatchError, match="of the logits is"):
+        export_model(model_of("qwen3-untied"), "hf", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_vocabulary_is_refused_by_the_text_that_shows_it(
     model_of: Callable[[str], Path],
     small_tokenizer: Tokenizer,

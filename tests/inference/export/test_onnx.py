@@ -29,7 +29,9 @@ def test_every_shape_is_proven(shape: str, model_of: Callable[[str], Path], tmp_
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "relu_squared"])
-def test_every_activation_of_gpt2_is_proven(activation: str, tmp_path: Path, small_tokenizer: Tokenizer) -> None:
+def test_every_activation_of_gpt2_is_proven(
+    activation: str, tmp_path: Path, small_tokenizer: Tokenizer
+) -> None:
     source = saved_model(tmp_path / "final", small_tokenizer, "gpt2", activation=activation)
     _, certificate = export_model(source, "onnx", output=tmp_path / "out")
     assert certificate["proven"]
@@ -51,7 +53,9 @@ def test_rows_of_different_lengths_do_not_see_their_padding(
         for value in session.get_inputs()
         if value.name.startswith("past")
     }
-    logits = session.run(["logits"], {"input_ids": ids, "attention_mask": mask, "position_ids": positions, **past})[0]
+    logits = session.run(
+        ["logits"], {"input_ids": ids, "attention_mask": mask, "position_ids": positions, **past}
+    )[0]
     for row, found in zip(rows, logits, strict=True):
         assert np.abs(found[-len(row) :] - logits_of(model, row)).max() < 2e-5
 

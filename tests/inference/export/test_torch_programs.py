@@ -42,13 +42,17 @@ assert not {"models", "core", "inference", "tokenization"} & {name.split(".")[0]
 """
 
 
-@pytest.mark.parametrize(("format_name", "name"), [("torchscript", "model.ts"), ("torch-export", "model.pt2")])
+@pytest.mark.parametrize(
+    ("format_name", "name"), [("torchscript", "model.ts"), ("torch-export", "model.pt2")]
+)
 def test_a_program_runs_where_this_project_is_not(
     format_name: str, name: str, model_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     output, _ = export_model(model_of("qwen3-grouped"), format_name, output=tmp_path / "out")
     subprocess.run(
-        [sys.executable, "-I", "-c", LOADED_ALONE, output / name, tmp_path / "logits.pt"], check=True, cwd=tmp_path
+        [sys.executable, "-I", "-c", LOADED_ALONE, output / name, tmp_path / "logits.pt"],
+        check=True,
+        cwd=tmp_path,
     )
     found = torch.load(tmp_path / "logits.pt", weights_only=True).numpy()
     model = ChatModel.load(model_of("qwen3-grouped")).engine.model
