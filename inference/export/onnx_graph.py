@@ -1,7 +1,7 @@
 """An ONNX graph under construction: nodes, constants and weights, with names that say what they are.
 
-Knows the format, no model. Written node by node and not by torch's exporters: those need ten seconds, another package
-and another way for each version of torch, and leave graphs that nobody can read.
+Knows the format, no model. Written node by node and not by torch's exporters: those need another package, differ from
+one version of torch to the next, and choose the names themselves.
 """
 
 from collections.abc import Sequence
