@@ -126,8 +126,8 @@ def prove(
         num_rows=model.embedding.num_embeddings,
         seed=seed,
     )
-    answers = in_fresh_process(format.answer, directory, questions)
     stored = as_stored(model, format, dtype)
+    answers = in_fresh_process(format.answer, directory, questions)
     ids, id_problems = compare_ids(questions, answers, tokenizer, excuses=format.excuses(tokenizer))
     scores, score_problems = compare_scores(questions, answers, stored, tolerance=tolerance)
     if problems := [*id_problems, *score_problems]:
@@ -147,13 +147,21 @@ def prove(
 
 
 def as_stored(model: TransformerLM, format: Format, dtype: str) -> TransformerLM:
-    """The model with the weights that whoever reads the export has, in float32."""
+    """The model with the weights that whoever reads the export has, in float32.
+
+    Raises:
+        MismatchError: the dtype cannot hold one of them.
+    """
     if dtype == "float32":
         return model
     result = copy.deepcopy(model)
     with torch.no_grad():
         for name, parameter in result.named_parameters():
             parameter.copy_(format.stored(name, parameter, dtype))
+            if not torch.isfinite(parameter).all():
+                raise MismatchError(
+                    f"{name} has a value that {dtype} cannot hold; choose --dtype float32 or bfloat16; nothing was left"
+                )
     return result
 
 

@@ -27,7 +27,8 @@ PROMPT_LENGTHS = (1, 2, 7, 33)
 """Of the random prompts, in tokens, and one that fills the context. Arbitrary."""
 
 MOST_SCORES = 1 << 25
-"""Scores (tokens x V) that are asked for in all: 134 MB. With a large vocabulary the longest prompts are shorter."""
+"""Scores (tokens x V) that are asked for in all, about: 134 MB. With a large vocabulary, prompts and continuations are
+shorter (from 32,000 tokens on)."""
 
 TEXTS = (
     "",
@@ -109,7 +110,7 @@ def make_questions(tokenizer: Tokenizer, *, context: int, num_rows: int, seed: i
         seed: Of the random ones.
     """
     draw = random.Random(seed)
-    num_new_tokens = min(NUM_NEW_TOKENS, context - 1)
+    num_new_tokens = min(NUM_NEW_TOKENS, context - 1, max(2, MOST_SCORES // (64 * num_rows)))
     longest = min(context, max(2 * num_new_tokens, MOST_SCORES // (4 * num_rows))) - num_new_tokens
     prompts = [
         [tokenizer.bos_id, *tokenizer.encode(text)][:longest]

@@ -24,7 +24,9 @@ def test_every_command_and_every_block_of_python_runs(
     for package in ("transformers", "xllamacpp", "onnx", "onnxruntime"):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    saved_model(Path("runs/mine/finetune/final"), small_tokenizer, "qwen3-grouped", max_position_embeddings=256)
+    saved_model(
+        Path("runs/mine/finetune/final"), small_tokenizer, "qwen3-grouped", max_position_embeddings=256
+    )
     commands = re.findall(r"^python scripts/export\.py (.*?)(?:  +#.*)?$", PAGE, re.MULTILINE)
     assert len(commands) == 7
     for command in commands:

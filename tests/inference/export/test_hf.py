@@ -13,7 +13,7 @@ from inference.export import formats
 from inference.export.exporting import export_model
 from models.hf_layout import load_model, to_hf_state_dict
 from models.safetensors_file import read_tensors, write_safetensors
-from tests.inference.export.exportable_models import SHAPES
+from tests.inference.export.exportable_models import SHAPES, saved_model
 from tokenization.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -51,6 +51,22 @@ def test_weights_are_rounded_once_and_sharded_by_size(
         assert torch.equal(found, tensor.to(getattr(torch, dtype))), name
     assert certificate["rounding"]["mean_kl_nats"] > 0
     assert certificate["scores"]["max_difference"] < 1e-4, "the proof is of the rounded weights, and exact"
+
+
+def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path, small_tokenizer: Tokenizer) -> None:
+    from models.hf_layout import save_model
+
+    source = saved_model(tmp_path / "final", small_tokenizer, "llama")
+    model = load_model(source)
+    with torch.no_grad():
+        model.blocks[1].feed_forward.up.weight[0, 0] = 70_000.0
+    (source / "MANIFEST.json").unlink()
+    save_model(model, source, bos_id=1, eos_id=2, pad_id=3)
+    with pytest.raises(
+        MismatchError, match=r"blocks.1.feed_forward.up.weight has a value that float16 cannot hold"
+    ):
+        export_model(source, "hf", output=tmp_path / "out", dtype="float16")
+    assert not (tmp_path / "out").exists()
 
 
 def test_exchanged_weights_are_refused_and_nothing_is_left(

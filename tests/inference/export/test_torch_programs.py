@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from core.errors import MismatchError
+from core.errors import ConfigError, MismatchError
 from inference.chat import ChatModel
 from inference.export import torch_programs
 from inference.export.certificate import logits_of
 from inference.export.exporting import export_model
-from tests.inference.export.exportable_models import SHAPES
+from tests.inference.export.exportable_models import SHAPES, saved_model
+from tokenization.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
@@ -27,6 +28,21 @@ def test_every_shape_is_proven(
     _, certificate = export_model(model_of(shape), format_name, output=tmp_path / "out")
     assert certificate["scores"]["max_difference"] < 1e-4
     assert certificate["ids"]["texts"]["equal"] == 100
+
+
+def test_a_model_with_a_part_of_its_own_goes_to_torch_and_nowhere_else(
+    tmp_path: Path, small_tokenizer: Tokenizer
+) -> None:
+    source = saved_model(
+        tmp_path / "final", small_tokenizer, "llama", feed_forward="plain", activation="relu_squared"
+    )
+    _, certificate = export_model(source, "torchscript", output=tmp_path / "out")
+    assert certificate["proven"]
+    for format_name in ("hf", "gguf", "onnx"):
+        with pytest.raises(
+            ConfigError, match=f"cannot be exported to {format_name}: model.feed_forward=plain "
+        ):
+            export_model(source, format_name, output=tmp_path / format_name)
 
 
 LOADED_ALONE = """
