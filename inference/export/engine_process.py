@@ -16,6 +16,9 @@ from core.errors import MismatchError
 
 T = TypeVar("T")
 
+GRACE_SECONDS = 10
+"""For an engine to take itself down after it has answered. Arbitrary."""
+
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
     """What `function(*arguments)` returns in a new interpreter.
@@ -33,6 +36,7 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
     sending.close()
     try:
         outcome = receiving.recv()
+        process.join(timeout=GRACE_SECONDS)
     except EOFError:
         process.join()
         code = process.exitcode or 0
@@ -42,9 +46,7 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
         ) from None
     finally:
         receiving.close()
-        if process.is_alive():
-            process.join(timeout=10)
-        process.kill()
+        process.kill()  # also when this process is interrupted
         process.join()
     is_answer, value = outcome
     if not is_answer:

@@ -19,7 +19,6 @@ from inference.chat import ChatModel
 from inference.export.gguf_vocabulary import gguf_vocabulary
 from models.hf_layout import to_hf_state_dict
 from models.hf_settings import foreign_parts
-from tokenization.special_tokens import END_TOKEN, EOS_TOKEN
 
 if TYPE_CHECKING:
     import gguf
@@ -61,16 +60,12 @@ def write_gguf(source: ChatModel, directory: Path, *, dtype: str, max_shard_byte
 
     for tensor_name, tensor in _tensors(source):
         kind = _kind(tensor_name, tensor.shape, dtype)
-        shape = (
-            gguf.quant_shape_to_byte_shape(tuple(tensor.shape), kind)
-            if kind.name in ("Q8_0", "BF16")
-            else tensor.shape
+        block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        num_bytes = tensor.numel() // block * block_bytes
+        # The writer takes float32 for the type that the shape is counted in; what is written is of the kind.
+        writer.add_tensor_info(
+            tensor_name, tuple(tensor.shape), np.dtype(np.float32), num_bytes, raw_dtype=kind
         )
-        values_type: Any = (
-            np.uint8 if kind.name in ("Q8_0", "BF16") else np.float16 if kind.name == "F16" else np.float32
-        )
-        num_bytes = int(np.prod(shape)) * np.dtype(values_type).itemsize
-        writer.add_tensor_info(tensor_name, tuple(shape), np.dtype(values_type), num_bytes, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -102,11 +97,8 @@ def objections_to_shape(config: ModelConfig) -> list[str]:
 
 def modelfile(source: ChatModel, name: str) -> str:
     """What `ollama create NAME -f Modelfile` reads."""
-    template, stops = (
-        (OLLAMA_TEMPLATE, (END_TOKEN, EOS_TOKEN))
-        if source.answers_messages
-        else ("{{ .Prompt }}", (EOS_TOKEN,))
-    )
+    template = OLLAMA_TEMPLATE if source.answers_messages else "{{ .Prompt }}"
+    stops = [source.tokenizer.pieces[token].text for token in source.stop_ids]
     lines = [
         f"FROM ./{name}",
         f'TEMPLATE """{template}"""',
@@ -137,8 +129,7 @@ def _add_value(writer: "gguf.GGUFWriter", key: str, value: Any) -> None:
     import gguf
 
     kinds = {bool: "BOOL", int: "UINT32", str: "STRING", list: "ARRAY"}
-    kind = gguf.GGUFValueType[kinds[type(value)]]
-    writer.add_key_value(key, value, kind)
+    writer.add_key_value(key, value, gguf.GGUFValueType[kinds[type(value)]])
 
 
 def _tensors(source: ChatModel) -> Iterator[tuple[str, Tensor]]:

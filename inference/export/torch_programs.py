@@ -22,7 +22,8 @@ EXAMPLE_SHAPE = (2, 5)
 
 class Decoder(nn.Module):
     """Token ids (B, T) int64 to logits (B, T, V): `TransformerLM.forward` with the mask written out, because it
-    otherwise asks whether there is more than one token, and the answer would be part of the program."""
+    otherwise asks whether there is more than one token, and the answer would be part of the program. (With positions it
+    makes the mask of packed documents, which torch.export finds to exclude two tokens.)"""
 
     def __init__(self, model: TransformerLM) -> None:
         super().__init__()
