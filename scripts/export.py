@@ -80,6 +80,8 @@ def summary(certificate: dict[str, Any]) -> list[str]:
         f"KL {scores['mean_kl_nats']:.2g} nats, equal best token {scores['equal_argmax']:.1%}"
     )
     lines = [f"proven in {engine}", f"  {scores['of'].replace('_', '-')}: {compared}"]
+    if twin := certificate["float32_twin"]:
+        lines.append(f"  the same in float32: largest difference {twin['max_absolute_difference']:.2g}")
     lines += [
         f"  {what}: ids of {counts['equal']} of {counts['compared']} equal" for what, counts in ids.items()
     ]

@@ -50,6 +50,12 @@ def test_matrices_have_the_dtype_and_vectors_stay_exact(
     }
     assert kinds["token_embd.weight"] == {"float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}[dtype]
     assert kinds["blk.0.attn_norm.weight"] == "F32"
+    assert certificate["float32_twin"]["mean_kl_nats"] < 1e-6
+    assert sorted(path.name for path in output.iterdir()) == [
+        "Modelfile",
+        "certificate.json",
+        f"model-{dtype}.gguf",
+    ]
     assert certificate["rounding"]["mean_kl_nats"] > 0
 
 
@@ -107,6 +113,23 @@ def test_queries_that_are_not_interleaved_are_refused(
     monkeypatch.setattr(gguf_model, "interleaved", lambda tensor, **_: tensor)
     with pytest.raises(MismatchError, match="of the log-probabilities is"):
         export_model(model_of("llama"), "gguf", output=tmp_path / "out", dtype=dtype)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mistake_smaller_than_rounding_is_refused(
+    model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = gguf_model._tensors
+
+    def off(source):
+        for name, tensor in made(source):
+            yield name, tensor * 1.002 if name == "blk.1.ffn_norm.weight" else tensor
+
+    monkeypatch.setattr(gguf_model, "_tensors", off)
+    with pytest.raises(
+        MismatchError, match=r"max_difference of the log-probabilities is [\d.e-]+, expected 0.0001"
+    ):
+        export_model(model_of("llama"), "gguf", output=tmp_path / "out", dtype="q8_0")
     assert not (tmp_path / "out").exists()
 
 
