@@ -6,8 +6,6 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +17,6 @@ from inference.export import formats
 from inference.export.certificate import differences, log_softmax
 from inference.export.exporting import default_output, export_model
 from scripts.export import main
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def die(directory: Path, questions: object) -> None:
@@ -127,47 +123,6 @@ def test_an_export_names_the_files_and_the_model_that_it_was_made_from(
     assert {file["path"]: file["sha256"] for file in first["files"]} == {
         path.name: sha256_file(path) for path in output.iterdir() if path.name != "certificate.json"
     }
-
-
-CHILD = """
-import sys
-from pathlib import Path
-import dataclasses, time
-from inference.export import formats
-from inference.export.exporting import export_model
-
-def slow(source, directory, **options):
-    formats.EXPORTS["hf"].write(source, directory, **options)
-    print("written", flush=True)
-    time.sleep(60)
-
-entry = formats.EXPORTS["hf"]
-formats.EXPORTS["gguf"] = dataclasses.replace(entry, write=slow)
-export_model(sys.argv[1], "gguf", output=sys.argv[2], dtype="float32")
-"""
-
-
-def test_a_kill_leaves_nothing_at_the_target_and_the_next_export_sweeps(
-    model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(model_of("llama")), str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    with child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "written\n"
-        child.kill()
-    assert not (tmp_path / "out").exists()
-    assert [path for path in tmp_path.iterdir() if ".tmp-" in path.name], (
-        "what the kill left is told by its name"
-    )
-    without(monkeypatch, "transformers")
-    export_model(model_of("llama"), "hf", output=tmp_path / "out", unproven=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "out"]
 
 
 def test_a_fresh_process_proves_what_the_script_exports(
