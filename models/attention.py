@@ -112,7 +112,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, d
     """(B, N, T, H), (B, K, S, H), (B, K, S, H) to (B, N, T, H)."""
     if dropout == 0.0 and takes_blocks(query, key):
         return attend_blockwise(query, key, value, mask)
-    has_groups = query.shape[1] != key.shape[1]
+    has_groups = bool(query.shape[1] != key.shape[1])  # torch.jit.trace makes a tensor of it
     expand = has_groups and mask is not None and mask.device.type != "cpu"
     if expand:
         # CUDA's memory-efficient kernel takes a mask but no groups; the kernel that takes both keeps all

@@ -39,6 +39,7 @@ EXTRAS = {
     "sql": "sqlalchemy",
     "cluster": "distributed",
     "tiktoken": "tiktoken",
+    "export": "xllamacpp",
 }
 """Optional features by the name that pip knows them under, and the module that shows that they are there."""
 
