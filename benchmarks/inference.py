@@ -131,7 +131,7 @@ def llama_cpp(kind: str) -> Any:
         _write_gguf(path, kind)
         model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
     settings = llama.llama_context_default_params()
-    settings.n_ctx, settings.n_batch, settings.n_ubatch, settings.n_seq_max = 2048, 512, 512, 8
+    settings.n_ctx, settings.n_batch, settings.n_ubatch, settings.n_seq_max = 8 * 1024, 512, 512, 8
     settings.n_threads = settings.n_threads_batch = threads
     context = llama.llama_init_from_model(model, settings)
     memory = llama.llama_get_memory(context)
