@@ -1,21 +1,23 @@
-"""Text in, text out: a trained model with its tokenizer, and a conversation with it. Knows no terminal and no network.
+"""Text in, text out: a trained model with its tokenizer. Knows no conversation, no terminal and no network.
 
 What is sent to the model is rendered by `tokenization.chat_template`, as in training.
 """
 
 import contextlib
 import logging
+import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import torch
 
 from core.device_manager import DeviceManager
-from core.errors import MismatchError
-from inference.engine import Completion, Engine, FinishReason, Stream
+from core.errors import DataError, MismatchError
+from inference.continuous_batch import FinishReason, Request
+from inference.engine import Completion, Engine, Stream
 from inference.model_directory import (
     PRETRAINING,
     find_intact_model,
@@ -23,13 +25,16 @@ from inference.model_directory import (
     newest_run,
     trained_with_tokenizer,
 )
-from inference.sampling import SamplingOptions, SamplingSettings
+from inference.prepared_weights import check_weights, fast_weights
+from inference.sampling_settings import SamplingOptions, SamplingSettings
+from inference.weight_formats import WeightFormat
+from models.counting import count_parameters
 from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
 from tokenization.chat_template import render_chat
 from tokenization.tokenizer import StreamDecoder, Tokenizer
 
-__all__ = ["ChatModel", "Conversation", "Message", "Prompt", "Reply", "find_model", "newest_run"]
+__all__ = ["ChatModel", "Message", "Prompt", "Reply", "Score", "find_model", "newest_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +44,8 @@ Message = Mapping[str, str]
 Prompt = str | Sequence[Message]
 """What is asked: a text to be continued, or the messages of a conversation that ends with the user's."""
 
-ANSWER_SHARE = 0.25
-"""Share of the context that a conversation leaves free for an answer that may be that long. Arbitrary."""
-
 WINDOW_BATCHES = 8
-"""Batches that are sorted by length together: enough to leave little padding, few enough to see progress. Arbitrary."""
+"""Batches whose prompts are read from the source at a time. Arbitrary."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,15 @@ class Reply:
     text: str
     finish_reason: FinishReason
     num_tokens: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model expects a text: its tokens, ln p of each after those before it, and -log2 p of it all a byte."""
+
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    bits_per_byte: float
 
 
 class ChatModel:
@@ -76,15 +87,17 @@ class ChatModel:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        weights: WeightFormat | None = None,
         answers_messages: bool = True,
         directory: Path | None = None,
     ) -> None:
         """
         Args:
-            dtype: In which products are computed: float32, or bfloat16 by autocast.
+            dtype: As `Engine`, which `weights` too is for.
 
         Raises:
             MismatchError: the tokenizer has more tokens than the model has embeddings.
+            ConfigError: this machine has no products for such weights.
         """
         self.directory = directory
         self._name = "the model" if directory is None else str(directory)
@@ -94,7 +107,7 @@ class ChatModel:
                 f"{self._name}: the tokenizer has {tokenizer.vocab_size} tokens, the model has embeddings "
                 f"for {num_embeddings}; they do not belong together, use the tokenizer that it was trained with"
             )
-        self.engine = Engine(model, device=device, dtype=dtype)
+        self.engine = Engine(model, device=device, dtype=dtype, weights=weights)
         self.tokenizer = tokenizer
         self.answers_messages = answers_messages
         self.stop_ids = (tokenizer.eos_id, tokenizer.end_id) if answers_messages else (tokenizer.eos_id,)
@@ -104,22 +117,30 @@ class ChatModel:
         self._warned = False
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> "ChatModel":
+    def load(
+        cls, path: str | Path, *, device: str = "auto", weights: WeightFormat | Literal["auto"] | None = None
+    ) -> "ChatModel":
         """The model that `path` stands for (see `find_model`): a run, a training stage or a model directory.
-
-        Weights are float32; products are computed in bfloat16 on a CUDA device that has it.
 
         Args:
             device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps".
+            weights: The format to lay the weights out in for fast answers; "auto" = the fastest of those that lose
+                nothing that can be measured (`fast_weights`). None = the model as it was trained, in float32, whose
+                products are bfloat16 on a CUDA device that has it.
 
         Raises:
             DataError: there is no model, or a file of it is missing.
             CorruptArtifactError: a file of it was changed or cut off.
             MismatchError: tokenizer and model do not belong together.
             DeviceError: the device asked for is not there.
-            ConfigError: the model or tokenizer is one that this project cannot represent.
+            ConfigError: the model or tokenizer is one that this project cannot represent, or this machine has no
+                products for such weights.
         """
         device_manager = DeviceManager(device)
+        if weights == "auto":
+            weights = fast_weights(device_manager.device)
+        elif weights is not None:
+            check_weights(weights, device_manager.device)
         directory, manifest = find_intact_model(path)
         tokenizer = Tokenizer.from_file(directory)
         fingerprint = trained_with_tokenizer(directory, manifest)
@@ -139,6 +160,7 @@ class ChatModel:
             device=device_manager.device,
             # On CPU "auto" would be timed, on each start anew; one token at a time gains nothing from it.
             dtype=device_manager.compute_dtype("auto" if is_cuda else "fp32"),
+            weights=weights,
             answers_messages=manifest.get("stage") != PRETRAINING,
             directory=directory,
         )
@@ -146,9 +168,9 @@ class ChatModel:
     @property
     def description(self) -> str:
         """One line: where it is from, what it is, how large it is, where it runs."""
-        num_parameters = sum(parameter.numel() for parameter in self.engine.model.parameters())
+        num_parameters = count_parameters(self.engine.model.config).total
         kind = "answers" if self.answers_messages else "pretrained only: continues text"
-        precision = str(self.engine.dtype).removeprefix("torch.")
+        precision = self.engine.weights or str(self.engine.dtype).removeprefix("torch.")
         return (
             f"{self._name} ({kind}; {num_parameters:,} parameters, context "
             f"{self.engine.context} tokens, {precision} on {self.engine.device})"
@@ -230,18 +252,62 @@ class ChatModel:
             ConfigError: a setting is unknown or out of range; raised by the call.
             DataError: as `prompt_ids`, when the prompt's turn comes.
         """
-        return self._complete(iter(prompts), batch_size, self.settings(**sampling))
+        return self._in_order(self.replies(enumerate(prompts), batch_size=batch_size, **sampling))
 
-    def _complete(
-        self, prompts: Iterator[Prompt], batch_size: int, settings: SamplingSettings
-    ) -> Iterator[Reply]:
-        first_row = 0
-        while window := [self.prompt_ids(prompt) for prompt in islice(prompts, WINDOW_BATCHES * batch_size)]:
-            completions = self.engine.generate(
-                window, settings, allowed=self.allowed, batch_size=batch_size, first_row=first_row
-            )
-            yield from map(self._reply, completions)
-            first_row += len(window)
+    def replies(
+        self,
+        prompts: Iterable[tuple[int, Prompt]],
+        *,
+        batch_size: int = 32,
+        **sampling: Unpack[SamplingOptions],
+    ) -> Iterator[tuple[int, Reply]]:
+        """A reply to each numbered prompt, with its number, in the order in which they are done.
+
+        With a seed, a reply depends on it, on the prompt and on its number. Raises as `complete`.
+        """
+        return self._replies(iter(prompts), batch_size, self.settings(**sampling))
+
+    def _replies(
+        self, prompts: Iterator[tuple[int, Prompt]], batch_size: int, settings: SamplingSettings
+    ) -> Iterator[tuple[int, Reply]]:
+        while window := list(islice(prompts, WINDOW_BATCHES * batch_size)):
+            requests = [
+                Request(tuple(self.prompt_ids(prompt)), settings, number) for number, prompt in window
+            ]
+            completions = self.engine.complete(requests, allowed=self.allowed, batch_size=batch_size)
+            for place, completion in completions:
+                yield window[place][0], self._reply(completion)
+
+    @staticmethod
+    def _in_order(replies: Iterator[tuple[int, Reply]]) -> Iterator[Reply]:
+        waiting: dict[int, Reply] = {}
+        next_number = 0
+        for number, reply in replies:
+            waiting[number] = reply
+            while next_number in waiting:
+                yield waiting.pop(next_number)
+                next_number += 1
+
+    def score(self, text: str) -> Score:
+        """How well the model expects a text, with `<s>` before it. One that is longer than the context is read in
+        windows that overlap by half, so that every token is expected from at least half a context before it.
+
+        Raises:
+            DataError: the text is empty, or no text (a lone surrogate).
+
+        >>> ChatModel.load("runs/mine").score("import os").bits_per_byte               # doctest: +SKIP
+        """
+        if not text:
+            raise DataError("the text to score is empty; give it a character at least")
+        ids, context = self.tokenizer.encode(text, add_bos=True), self.engine.context
+        found: list[float] = []
+        start = 0
+        while len(found) < len(ids) - 1:
+            log_p = self.engine.log_probabilities(ids[start : start + context])
+            found += log_p[len(found) - start :]
+            start += context // 2
+        num_bytes = len(text.encode())
+        return Score(tuple(ids[1:]), tuple(found), -sum(found) / math.log(2) / num_bytes)
 
     def _reply(self, completion: Completion) -> Reply:
         return Reply(self.tokenizer.decode(completion.ids), completion.finish_reason, len(completion.ids))
@@ -268,73 +334,3 @@ def _as_text(messages: Sequence[Message]) -> str:
         begins_line = text and message["role"] != "assistant"
         text += ("\n" if begins_line else "") + message["content"]
     return text
-
-
-class Conversation:
-    """A conversation that is remembered: `ask`, read the pieces, `ask` again.
-
-    When the history no longer leaves room for an answer, its oldest turns (a question with its answer) are dropped
-    until it does; the system message stays. This is logged as a warning and counted in `num_dropped_turns`.
-
-    Attributes:
-        messages: The history that the model is shown, the system message first.
-        num_dropped_turns: Turns that it is no longer shown, since the beginning.
-    """
-
-    def __init__(self, chat_model: ChatModel, *, system: str | None = None) -> None:
-        self.chat_model = chat_model
-        self.messages: list[Message] = []
-        self.num_dropped_turns = 0
-        self.reset(system=system)
-
-    def reset(self, *, system: str | None = None) -> None:
-        """Begin anew, with this system message or none."""
-        self.messages = [] if system is None else [{"role": "system", "content": system}]
-        self.num_dropped_turns = 0
-
-    def ask(self, text: str, **sampling: Unpack[SamplingOptions]) -> Stream[str]:
-        """The answer to `text`, piece by piece; it is remembered as far as it was read.
-
-        Closing it stops the model; if nothing was read by then, the question is forgotten too.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range.
-            DataError: the question alone leaves no room for an answer; the conversation is as before.
-        """
-        asked: list[Message] = [*self.messages, {"role": "user", "content": text}]
-        messages, num_dropped = self._fit(asked, self.chat_model.settings(**sampling).max_tokens)
-        pieces = self.chat_model.stream_chat(messages, **sampling)
-        if num_dropped:
-            logger.warning(
-                "the conversation is longer than the model's context of %d tokens; the model no longer sees its "
-                "oldest %s",
-                self.chat_model.engine.context,
-                "turn" if num_dropped == 1 else f"{num_dropped} turns",
-            )
-        return Stream(self._remembered(pieces, messages, num_dropped))
-
-    def _remembered(
-        self, pieces: Stream[str], messages: list[Message], num_dropped: int
-    ) -> Generator[str, None, FinishReason | None]:
-        read = ""
-        try:
-            with contextlib.closing(pieces):
-                for piece in pieces:
-                    read += piece
-                    yield piece
-        finally:
-            if read or pieces.finish_reason is not None:
-                self.messages = [*messages, {"role": "assistant", "content": read}]
-                self.num_dropped_turns += num_dropped
-        return pieces.finish_reason
-
-    def _fit(self, messages: list[Message], max_tokens: int) -> tuple[list[Message], int]:
-        """The newest messages that leave room for an answer, and how many turns had to go; never the question."""
-        context = self.chat_model.engine.context
-        limit = context - min(max_tokens, int(context * ANSWER_SHARE))
-        first = 1 if messages[0]["role"] == "system" else 0
-        num_dropped = 0
-        while len(messages) > first + 1 and len(self.chat_model.render(messages)) > limit:
-            messages = messages[:first] + messages[first + 2 :]
-            num_dropped += 1
-        return messages, num_dropped

@@ -83,12 +83,8 @@ class Attention(nn.Module):
             query, key = rotate(query, rotation), rotate(key, rotation)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)
-        if isinstance(mask, Documents):
-            attended = _attend_within(query, key, value, mask)
-        else:
-            dropout = self.dropout if self.training else 0.0
-            attended = _attend(query, key, value, mask, dropout=dropout).transpose(1, 2)
-        y: Tensor = self.output(attended.reshape(B, T, -1))
+        dropout = self.dropout if self.training else 0.0
+        y: Tensor = self.output(attend(query, key, value, mask, dropout=dropout).reshape(B, T, -1))
         return y
 
 
@@ -106,6 +102,22 @@ def takes_documents(device: torch.device, dtype: torch.dtype, config: ModelConfi
         and config.features_per_head % 8 == 0
         and not (config.dropout and config.architecture == "gpt2")  # the kernel has no dropout
     )
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Documents | None, *, dropout: float = 0.0
+) -> Tensor:
+    """What each query takes of the values, (B, T, N, H) or, with documents, (B x T, N, H).
+
+    Args:
+        query: (B, N, T, H).
+        key: (B, K, S, H), as `value`.
+        mask: As in `Attention.forward`.
+        dropout: Of the weights; not within documents.
+    """
+    if isinstance(mask, Documents):
+        return _attend_within(query, key, value, mask)
+    return _attend(query, key, value, mask, dropout=dropout).transpose(1, 2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, dropout: float) -> Tensor:
@@ -198,17 +210,14 @@ def _begins(position_ids: Tensor) -> Tensor:
     return F.pad(position_ids[:, 1:] != position_ids[:, :-1] + 1, (1, 0), value=True)
 
 
-def cache_mask(cache: KVCache, *, num_tokens: int, device: torch.device) -> Tensor | None:
-    """Who of the next T tokens sees whom in the cache and among themselves, (B or 1, 1, T, S) bool.
+def cache_mask(cache: KVCache) -> Tensor | None:
+    """Who of the tokens that `cache.begin` was told of sees whom in the cache and among themselves.
 
-    None where `Attention` needs none: rows without padding, and either an empty cache or a single token.
+    (B or 1, 1, T, S) bool; None where `Attention` needs none: rows of equal length, and either an empty cache or a
+    single token.
     """
-    if cache.left_padding is None and (cache.length == 0 or num_tokens == 1):
+    num_new, num_seen = cache.positions.shape[1], cache.length + cache.positions.shape[1]
+    if cache.is_even and num_new in (1, num_seen):
         return None
-    seen = torch.arange(cache.length + num_tokens, device=device)
-    seeing = seen[cache.length :, None]
-    mask = seen <= seeing
-    if cache.left_padding is None:
-        return mask[None, None]
-    # Padding sees itself: a softmax over nothing is NaN, and NaN x 0 would reach the real tokens.
-    return mask & ((seen >= cache.left_padding[:, None, None, None]) | (seen == seeing))
+    seen = torch.arange(num_seen, device=cache.positions.device)
+    return seen <= cache.positions[:, None, :, None]
