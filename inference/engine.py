@@ -1,26 +1,26 @@
 """Continues token ids with a model and its cache of keys and values. Knows token ids and nothing else: no text.
 
-Shapes: B rows, T new tokens, S tokens seen so far, V tokens of the vocabulary.
+Shapes: B rows, V tokens of the vocabulary.
 """
 
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from core.errors import DataError
-from inference.sampling import SamplingSettings, row_generators, sample
+from inference.continuous_batch import ContinuousBatch, FinishReason, Request
+from inference.sampling_settings import SamplingSettings
 from models.kv_cache import KVCache
 from models.transformer_lm import TransformerLM
 
 T_co = TypeVar("T_co", covariant=True)
 
-FinishReason = Literal["stop", "length"]
-"""Why an answer ended: "stop" = with a stop token; "length" = at max_tokens or at the end of the context."""
+__all__ = ["Completion", "Engine", "FinishReason", "Stream"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Engine:
     Attributes:
         model: Moved to `device` and in evaluation mode.
         context: Most tokens of prompt and answer together.
+        num_tokens: Rows of the embedding: ids below it are known.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Engine:
         self.device = torch.device(device)
         self.dtype = dtype
         self.context = model.config.max_position_embeddings
+        self.num_tokens = model.embedding.num_embeddings
 
     def check_prompt(self, prompt: Sequence[int]) -> None:
         """Nothing, when the prompt can be continued by at least one token.
@@ -95,7 +97,6 @@ class Engine:
         Raises:
             DataError: it is empty, as long as the context, or holds an id that the model has no embedding for.
         """
-        num_embeddings = self.model.embedding.num_embeddings
         if not prompt:
             raise DataError("the prompt is empty; begin it with one token at least, such as <s>")
         if len(prompt) >= self.context:
@@ -104,10 +105,10 @@ class Engine:
                 f"answer together; shorten the prompt to at most {self.context - 1} tokens"
             )
         # On a GPU a wrong index would end the process instead of raising.
-        if min(prompt) < 0 or max(prompt) >= num_embeddings:
-            wrong = next(token for token in prompt if not 0 <= token < num_embeddings)
+        if min(prompt) < 0 or max(prompt) >= self.num_tokens:
+            wrong = next(token for token in prompt if not 0 <= token < self.num_tokens)
             raise DataError(
-                f"the prompt holds the token id {wrong}, but the model has {num_embeddings} tokens; use the tokenizer "
+                f"the prompt holds the token id {wrong}, but the model has {self.num_tokens} tokens; use the tokenizer "
                 "that it was trained with"
             )
 
@@ -122,9 +123,7 @@ class Engine:
     ) -> list[Completion]:
         """How each prompt goes on, in the order of the prompts.
 
-        Prompts of similar length run together. A row is not influenced by the others: with equal settings it comes
-        out as alone, up to the rounding of products of other sizes, which can only decide between tokens whose
-        scores are equal to the last digits.
+        A row is not influenced by the others, as `ContinuousBatch` says.
 
         Args:
             allowed: (V,) bool, True = may be chosen; None = every row of the embedding.
@@ -137,22 +136,26 @@ class Engine:
         """
         for prompt in prompts:
             self.check_prompt(prompt)
-        generators = row_generators(settings.seed, len(prompts), first_row=first_row)
-        completions: dict[int, Completion] = {}
-        for batch in self._batches(prompts, settings.max_tokens, batch_size):
-            ids: dict[int, list[int]] = {index: [] for index in batch}
-            stopped = set()
-            steps = self._steps(
-                [prompts[index] for index in batch], settings, [generators[index] for index in batch], allowed
-            )
-            for step in steps:
-                for row, token in step.items():
-                    if token in settings.stop_ids:
-                        stopped.add(batch[row])
-                    else:
-                        ids[batch[row]].append(token)
-            completions |= {index: Completion(tuple(ids[index]), index in stopped) for index in batch}
-        return [completions[index] for index in range(len(prompts))]
+        if not prompts:
+            return []
+        batch = ContinuousBatch(
+            self,
+            max_rows=min(batch_size, len(prompts)),
+            allowed=allowed,
+            max_length=self._room(max(map(len, prompts)), settings),
+        )
+        numbers: dict[int, int] = {}
+        for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
+            numbers[batch.add(Request(tuple(prompts[number]), settings, first_row + number))] = number
+        ids: list[list[int]] = [[] for _ in prompts]
+        stopped: set[int] = set()
+        while batch.num_running or batch.num_waiting:
+            for event in batch.step():
+                if event.token is None:
+                    stopped.add(numbers[event.key])
+                else:
+                    ids[numbers[event.key]].append(event.token)
+        return [Completion(tuple(row), number in stopped) for number, row in enumerate(ids)]
 
     def stream(
         self, prompt: Sequence[int], settings: SamplingSettings, *, allowed: Tensor | None = None
@@ -167,98 +170,50 @@ class Engine:
 
     def _stream(
         self, prompt: Sequence[int], settings: SamplingSettings, allowed: Tensor | None
-    ) -> Generator[int, None, FinishReason]:
-        for step in self._steps([prompt], settings, row_generators(settings.seed, 1), allowed):
-            if step[0] in settings.stop_ids:
-                return "stop"
-            yield step[0]
-        return "length"
+    ) -> Generator[int, None, FinishReason | None]:
+        batch = ContinuousBatch(
+            self, max_rows=1, allowed=allowed, max_length=self._room(len(prompt), settings)
+        )
+        batch.add(Request(tuple(prompt), settings))
+        while True:
+            for event in batch.step():
+                if event.token is not None:
+                    yield event.token
+                if event.finish_reason is not None:
+                    return event.finish_reason
 
-    def _batches(
-        self, prompts: Sequence[Sequence[int]], max_tokens: int, batch_size: int
-    ) -> Iterator[list[int]]:
-        """Indices of prompts that run together: sorted by length, and none cut off by a longer neighbour."""
-        batch: list[int] = []
-        for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index])):
-            length = len(prompts[index])
-            # Padding takes room in the context, so unequal lengths need a context that the longest does not fill.
-            fits = not batch or length == len(prompts[batch[0]]) or length + max_tokens <= self.context
-            if not fits or len(batch) == batch_size:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
+    def _room(self, num_tokens: int, settings: SamplingSettings) -> int:
+        """Tokens of a prompt of that length and its answer together."""
+        return min(num_tokens + settings.max_tokens, self.context)
 
-    def _steps(
-        self,
-        prompts: Sequence[Sequence[int]],
-        settings: SamplingSettings,
-        generators: Sequence[torch.Generator],
-        allowed: Tensor | None,
-    ) -> Iterator[dict[int, int]]:
-        """The next id of each row that has not stopped, by row, until all have stopped or the room is used up."""
-        longest = max(map(len, prompts))
-        num_steps = min(settings.max_tokens, self.context - longest)
-        # Padded with a token of the row itself, so that the repetition penalty sees none that was not there.
-        padded = [[prompt[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-        tokens = seen = torch.tensor(padded, device=self.device)
-        padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=self.device)
-        cache = self._new_cache(longest + num_steps, padding)
-        allowed = None if allowed is None else allowed.to(self.device)
-        rows = list(range(len(prompts)))
-        stopped: set[int] = set()
-        for _ in range(num_steps):
-            ids = self._next_ids(tokens, seen, cache, settings, generators, allowed)
-            step = {row: token for row, token in zip(rows, ids.tolist(), strict=True) if row not in stopped}
-            yield step
-            stopped.update(row for row, token in step.items() if token in settings.stop_ids)
-            going_on = [place for place, row in enumerate(rows) if row not in stopped]
-            if not going_on:
-                return
-            tokens, seen = ids[:, None], torch.cat((seen, ids[:, None]), dim=1)
-            # Copying the cache costs about what a few rows cost for a few tokens: done when half of them are wasted.
-            if len(going_on) <= len(rows) // 2:
-                kept = torch.tensor(going_on, device=self.device)
-                tokens, seen, padding = tokens[kept], seen[kept], padding[kept]
-                cache = self._keep_rows(cache, kept, padding)
-                rows, generators = [rows[i] for i in going_on], [generators[i] for i in going_on]
-
-    # Under `inference_mode` only here and not around a `yield`, which would leave it on in the caller's code.
-    @torch.inference_mode()
-    def _next_ids(
-        self,
-        tokens: Tensor,
-        seen: Tensor,
-        cache: KVCache,
-        settings: SamplingSettings,
-        generators: Sequence[torch.Generator],
-        allowed: Tensor | None,
-    ) -> Tensor:
-        """Give the model `tokens` (B, T) and choose what follows them: (B,) int64."""
-        with self._precision():
-            features = self.model.features(tokens, cache=cache)
-            logits = self.model.logits(features[:, -1])
-        return sample(logits.float(), seen, settings, generators, allowed=allowed)
-
-    def _new_cache(self, max_length: int, padding: Tensor) -> KVCache:
+    def new_cache(self, *, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache for `scores`."""
         weights_dtype = self.model.embedding.weight.dtype
         return KVCache(
             self.model.config,
-            batch_size=len(padding),
+            batch_size=batch_size,
             max_length=max_length,
             device=self.device,
             dtype=weights_dtype if self.dtype == torch.float32 else self.dtype,
-            left_padding=padding if bool(padding.any()) else None,
         )
 
     @torch.inference_mode()
-    def _keep_rows(self, cache: KVCache, kept: Tensor, padding: Tensor) -> KVCache:
-        smaller = self._new_cache(cache.max_length, padding)
-        for layer, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
-            smaller.append(layer, keys[kept, :, : cache.length], values[kept, :, : cache.length])
-        smaller.advance(cache.length)
-        return smaller
+    def scores(self, tokens: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
+        """The model's scores of what follows, (B, V) float32, after these new tokens of each row of the cache."""
+        lengths = [len(row) for row in tokens]
+        longest = max(lengths)
+        # Filled up at the end, where nobody looks: a token sees none after it, and the cache is told the true lengths.
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in tokens], device=self.device)
+        is_ragged = min(lengths) < longest
+        with self._precision():
+            features = self.model.features(ids, cache=cache)
+            if is_ragged:
+                ends = torch.tensor(lengths)
+                cache.lengths += ends - longest
+                features = features[torch.arange(len(tokens)), ends - 1]
+            else:
+                features = features[:, -1]
+            return self.model.logits(features).float()
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self.dtype == torch.float32:

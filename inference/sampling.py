@@ -1,6 +1,6 @@
 """The choice of the next token from the scores of all. Knows neither models nor text.
 
-Shapes: B rows, S tokens seen so far, V tokens of the vocabulary, C candidates that are left of them.
+Shapes: B rows, V tokens of the vocabulary, C candidates that are left of them.
 """
 
 import math
@@ -14,7 +14,7 @@ from core.errors import DataError
 from core.seeds import derive_seed
 from inference.sampling_settings import SamplingOptions, SamplingSettings
 
-__all__ = ["SamplingOptions", "SamplingSettings", "row_generators", "sample"]
+__all__ = ["SamplingOptions", "SamplingSettings", "log_probabilities", "row_generators", "sample"]
 
 GREEDY_BELOW = 1e-6
 """Smaller temperatures are greedy: float32 scores of usual size differ by more than this, so only the best is left,
@@ -37,28 +37,29 @@ def row_generators(seed: int | None, num_rows: int, *, first_row: int = 0) -> li
 
 def sample(
     logits: Tensor,
-    previous: Tensor,
     settings: SamplingSettings,
     generators: Sequence[torch.Generator],
     *,
+    seen: Tensor | None = None,
     allowed: Tensor | None = None,
 ) -> Tensor:
     """The next id of each row, (B,) int64, on the device of `logits`.
 
     Args:
         logits: (B, V) float32, the model's scores; not changed.
-        previous: (B, S) int64, the ids before, for the repetition penalty; their order does not matter.
         generators: One a row, as `row_generators` makes them; each is advanced by one number, or not at all when
             the temperature is 0.
+        seen: (B, V) bool, the tokens that were there before; needed for a repetition penalty.
         allowed: (V,) bool, True = may be chosen; None = all.
 
     Raises:
         DataError: the best score of a row is NaN or infinite.
     """
-    assert len(generators) == len(logits) == len(previous), "one generator and one list of ids a row"
+    assert len(generators) == len(logits), "one generator a row"
     scores = logits
     if settings.repetition_penalty != 1.0:
-        scores = _penalize(scores, previous, settings)
+        assert seen is not None, "a penalty is for the tokens that were seen"
+        scores = _penalize(scores, seen, settings)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -math.inf)
     if not bool(torch.isfinite(scores.amax(dim=-1)).all()):
@@ -79,15 +80,30 @@ def sample(
         # Kept as long as those before it do not reach top_p: the first always, and the one that crosses it.
         before = probabilities.cumsum(dim=-1) - probabilities
         probabilities = probabilities.masked_fill(before >= settings.top_p, 0.0)
+    if settings.min_p is not None:
+        least = settings.min_p * probabilities.amax(dim=-1, keepdim=True)
+        probabilities = probabilities.masked_fill(probabilities < least, 0.0)
     chosen = _draw(probabilities, generators)
     return chosen if ids is None else ids.gather(-1, chosen[:, None])[:, 0]
 
 
-def _penalize(scores: Tensor, previous: Tensor, settings: SamplingSettings) -> Tensor:
-    seen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, previous, True)
-    seen[:, list(settings.stop_ids)] = False
+def log_probabilities(logits: Tensor, ids: Tensor, num_likeliest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """ln p of each row's id, (B,) float32, and of the likeliest tokens: their ids and ln p, each (B, num_likeliest).
+
+    Args:
+        logits: (B, V) float32.
+        ids: (B,) int64.
+    """
+    log_p = logits.log_softmax(dim=-1)
+    top, top_ids = log_p.topk(min(num_likeliest, log_p.shape[-1]), dim=-1)
+    return log_p.gather(-1, ids[:, None])[:, 0], top_ids, top
+
+
+def _penalize(scores: Tensor, seen: Tensor, settings: SamplingSettings) -> Tensor:
     penalty = settings.repetition_penalty
-    return torch.where(seen, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
+    penalized = torch.where(scores > 0, scores / penalty, scores * penalty)
+    exempt = torch.tensor(settings.stop_ids, dtype=torch.int64, device=scores.device)
+    return torch.where(seen.index_fill(-1, exempt, False), penalized, scores)
 
 
 def _draw(probabilities: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

@@ -8,7 +8,7 @@ from core.config import Config
 
 
 class SamplingSettings(Config):
-    """How tokens are chosen and when to stop. The order of work is: penalty, temperature, top_k, top_p.
+    """How tokens are chosen and when to stop. The order of work is: penalty, temperature, top_k, top_p, min_p.
 
     Values from outside go through `from_dict` or `replace`, whose ConfigError names the setting, what was found and
     what was expected.
@@ -40,6 +40,14 @@ class SamplingSettings(Config):
         description="Only the likeliest tokens that together reach this probability can be chosen (Holtzman et al. "
         "2020); null = all.",
     )
+    min_p: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Only tokens at least this share as likely as the likeliest can be chosen (Nguyen et al. 2024): "
+        "few where the model is sure, many where it is not; null = all.",
+    )
     repetition_penalty: float = Field(
         1.0,
         gt=0.0,
@@ -56,6 +64,13 @@ class SamplingSettings(Config):
         description="Seed of the choices (a plain number): equal seeds give equal answers; null = another each time.",
     )
     stop_ids: tuple[int, ...] = Field((), description="Token ids that end an answer and are no part of it.")
+    num_logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=20,
+        description="Report ln p of each chosen token under the model (temperature 1, before penalty and filters) and "
+        "this number of likeliest tokens beside it; null = report nothing.",
+    )
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -65,5 +80,6 @@ class SamplingOptions(TypedDict, total=False):
     temperature: float
     top_k: int | None
     top_p: float | None
+    min_p: float | None
     repetition_penalty: float
     seed: int | None

@@ -198,17 +198,14 @@ def _begins(position_ids: Tensor) -> Tensor:
     return F.pad(position_ids[:, 1:] != position_ids[:, :-1] + 1, (1, 0), value=True)
 
 
-def cache_mask(cache: KVCache, *, num_tokens: int, device: torch.device) -> Tensor | None:
-    """Who of the next T tokens sees whom in the cache and among themselves, (B or 1, 1, T, S) bool.
+def cache_mask(cache: KVCache) -> Tensor | None:
+    """Who of the tokens that `cache.begin` was told of sees whom in the cache and among themselves.
 
-    None where `Attention` needs none: rows without padding, and either an empty cache or a single token.
+    (B or 1, 1, T, S) bool; None where `Attention` needs none: rows of equal length, and either an empty cache or a
+    single token.
     """
-    if cache.left_padding is None and (cache.length == 0 or num_tokens == 1):
+    num_new, num_seen = cache.positions.shape[1], cache.length + cache.positions.shape[1]
+    if cache.is_even and num_new in (1, num_seen):
         return None
-    seen = torch.arange(cache.length + num_tokens, device=device)
-    seeing = seen[cache.length :, None]
-    mask = seen <= seeing
-    if cache.left_padding is None:
-        return mask[None, None]
-    # Padding sees itself: a softmax over nothing is NaN, and NaN x 0 would reach the real tokens.
-    return mask & ((seen >= cache.left_padding[:, None, None, None]) | (seen == seeing))
+    seen = torch.arange(num_seen, device=cache.positions.device)
+    return seen <= cache.positions[:, None, :, None]

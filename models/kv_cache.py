@@ -11,12 +11,16 @@ from core.training_config import ModelConfig
 
 
 class KVCache:
-    """Room for `max_length` tokens in each of `batch_size` rows, reserved at once. `length` says how many are in it.
+    """Room for `max_length` tokens in each of `batch_size` rows, reserved at once. `lengths` says how many are in it.
 
-    Rows of different lengths are aligned at their ends: `left_padding` says how many tokens at the start of each
-    row stand for nothing. No token attends to them, and positions count from the first real one.
+    Each row begins at the first place and grows by itself: a row can be emptied, filled and moved while its neighbours
+    stay. What stands in a row after its length is nothing, and the next tokens of the row overwrite it. Beside left
+    padding this costs an indexed write instead of a slice, and spares moving every row when a longer one comes.
 
     Use it under `torch.inference_mode()` or `torch.no_grad()`: it is written in place.
+
+    Attributes:
+        lengths: (B,) int64 on the CPU, whatever the device; it may be set.
     """
 
     def __init__(
@@ -27,13 +31,11 @@ class KVCache:
         max_length: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-        left_padding: Tensor | None = None,
     ) -> None:
         """
         Args:
-            max_length: Most tokens of a row, padding included.
+            max_length: Most tokens of a row.
             dtype: The dtype of the model's weights; under autocast, autocast's.
-            left_padding: (B,) int64, on `device`; None = rows of equal length, which is faster.
 
         Raises:
             DataError: `max_length` is above the model's context.
@@ -43,43 +45,85 @@ class KVCache:
                 f"a cache of {max_length} tokens was asked for, but the model's context is "
                 f"{config.max_position_embeddings} tokens (max_position_embeddings); ask for at most that"
             )
-        assert left_padding is None or left_padding.shape == (batch_size,), "one number a row"
         shape = (batch_size, config.kv_heads, max_length, config.features_per_head)
-        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
-        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
-        self.left_padding = left_padding
-        self.batch_size = batch_size
+        # Zeros, because nothing is taken of what is masked, but nothing of NaN is NaN.
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        self.lengths = torch.zeros(batch_size, dtype=torch.int64)
         self.max_length = max_length
-        self.length = 0
+        self.is_even = True
+        self.positions = torch.empty(1, 0, dtype=torch.int64)
+        self._end = 0
 
-    def check_room(self, num_rows: int, num_tokens: int) -> None:
-        """Nothing, when `num_tokens` more fit.
+    @property
+    def length(self) -> int:
+        """Tokens in the longest row."""
+        return int(self.lengths.max())
+
+    def rows(self, start: int, stop: int) -> "KVCache":
+        """The rows from `start` to before `stop` as a cache of their own, in the same memory."""
+        part: KVCache = object.__new__(KVCache)
+        part.keys = [keys[start:stop] for keys in self.keys]
+        part.values = [values[start:stop] for values in self.values]
+        part.lengths = self.lengths[start:stop]
+        part.max_length = self.max_length
+        return part
+
+    def begin(self, num_rows: int, num_tokens: int) -> None:
+        """Make ready for `num_tokens` more in each row, which every layer then appends.
+
+        Sets `positions`, (B or 1, T) int64 on the device, where they go, and `is_even`, whether all rows are equally
+        long, which is faster.
 
         Raises:
-            DataError: they do not.
+            DataError: they do not fit.
         """
-        assert num_rows == self.batch_size, f"{num_rows} rows for a cache of {self.batch_size}"
-        if self.length + num_tokens > self.max_length:
+        lengths = self.lengths.tolist()
+        assert num_rows == len(lengths), f"{num_rows} rows for a cache of {len(lengths)}"
+        longest = max(lengths)
+        if longest + num_tokens > self.max_length:
             raise DataError(
-                f"the cache has room for {self.max_length} tokens, holds {self.length} and was given {num_tokens} "
+                f"the cache has room for {self.max_length} tokens, holds {longest} and was given {num_tokens} "
                 "more; stop earlier, or make it with a larger max_length"
             )
+        self._end = longest + num_tokens
+        self.is_even = min(lengths) == longest
+        device = self.keys[0].device
+        if self.is_even:
+            self.positions = torch.arange(longest, self._end, device=device)[None]
+        else:
+            self.positions = self.lengths.to(device)[:, None] + torch.arange(num_tokens, device=device)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keep one layer's new keys and values (B, K, T, H) and return all of that layer's, (B, K, S + T, H).
 
-        `length` moves only by `advance`, after the last layer, so that all layers write to the same place.
+        S is that of the longest row. `lengths` move only by `advance`, after the last layer, so that all layers write
+        to the same places.
         """
-        end = self.length + keys.shape[2]
-        self.keys[layer][:, :, self.length : end] = keys
-        self.values[layer][:, :, self.length : end] = values
+        end = self._end
+        for kept, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            if self.is_even:
+                kept[:, :, end - new.shape[2] : end] = new
+            else:
+                rows = torch.arange(len(new), device=new.device)[:, None]
+                kept.transpose(1, 2)[rows, self.positions] = new.transpose(1, 2)
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def advance(self, num_tokens: int) -> None:
         """Count the tokens that every layer has appended."""
-        self.length += num_tokens
+        self.lengths += num_tokens
 
     def rewind(self, length: int) -> None:
         """Forget all tokens from `length` on, so that another continuation can follow the first ones."""
-        assert 0 <= length <= self.length, f"cannot rewind {self.length} tokens to {length}"
-        self.length = length
+        assert 0 <= length <= int(self.lengths.min()), (
+            f"cannot rewind {self.lengths.tolist()} tokens to {length}"
+        )
+        self.lengths.fill_(length)
+
+    def move(self, source: int, target: int) -> None:
+        """Let the row `target` be what `source` is, which is nothing from then on."""
+        length = int(self.lengths[source])
+        for kept in (*self.keys, *self.values):
+            kept[target, :, :length] = kept[source, :, :length]
+        self.lengths[target] = length
+        self.lengths[source] = 0

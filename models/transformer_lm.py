@@ -109,17 +109,16 @@ class TransformerLM(nn.Module):
             DataError: more tokens than the context or the cache holds.
         """
         B, T = input_ids.shape
-        past = 0 if cache is None else cache.length
-        if past + T > self.config.max_position_embeddings:
+        if self.config.max_position_embeddings < T:
             raise DataError(
-                f"{past + T} tokens are longer than the model's context of {self.config.max_position_embeddings} "
+                f"{T} tokens are longer than the model's context of {self.config.max_position_embeddings} "
                 "tokens (max_position_embeddings); shorten the input"
             )
         mask: Tensor | Documents | None = None
         if cache is not None:
-            assert position_ids is None, "with a cache, positions continue from cache.length"
-            cache.check_room(B, T)
-            mask = cache_mask(cache, num_tokens=T, device=input_ids.device)
+            assert position_ids is None, "with a cache, positions continue from its lengths"
+            cache.begin(B, T)
+            mask = cache_mask(cache)
         elif documents is not None:
             assert position_ids is not None, "documents are those of the positions"
             mask = Documents(documents, max_length=T, kernel=flash_kernel())
@@ -127,10 +126,10 @@ class TransformerLM(nn.Module):
             mask = document_mask(position_ids)
 
         positions = position_ids
-        if positions is None:
-            positions = torch.arange(past, past + T, device=input_ids.device)[None]
-            if cache is not None and cache.left_padding is not None:
-                positions = (positions - cache.left_padding[:, None]).clamp(min=0)
+        if cache is not None:
+            positions = cache.positions
+        elif positions is None:
+            positions = torch.arange(T, device=input_ids.device)[None]
 
         x = self.embedding(input_ids)
         rotation = None
@@ -150,7 +149,7 @@ class TransformerLM(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """features (..., D) to the scores (..., V) of each token of the vocabulary."""
-        return F.linear(features, self.head_weight)
+        return F.linear(features, self.embedding.weight) if self.head is None else self.head(features)
 
     @property
     def head_weight(self) -> Tensor:

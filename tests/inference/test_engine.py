@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import inference.engine
 from core.errors import DataError
 from inference.engine import Completion, Engine
 from inference.sampling import SamplingSettings
@@ -107,21 +106,17 @@ def test_sampled_rows_keep_their_own_numbers_when_others_have_stopped() -> None:
     assert engine.generate(RAGGED, sampled) == alone
 
 
-def test_the_cache_shrinks_when_half_of_the_rows_have_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-
-    class Recorded(KVCache):
-        def __init__(self, config, *, batch_size, **more):  # type: ignore[no-untyped-def]
-            sizes.append(batch_size)
-            super().__init__(config, batch_size=batch_size, **more)
-
-    monkeypatch.setattr(inference.engine, "KVCache", Recorded)
+def test_rows_that_have_stopped_are_not_computed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(tiny_model())
     free = [engine.generate([prompt], GREEDY)[0].ids for prompt in RAGGED]
-    sizes.clear()
+    sizes = []
+    features = engine.model.features
+    monkeypatch.setattr(
+        engine.model, "features", lambda ids, **more: sizes.append(len(ids)) or features(ids, **more)
+    )
     engine.generate(RAGGED, GREEDY.replace(stop_ids=[ids[0] for ids in free[:6]], max_tokens=5))
     assert sizes[0] == 7
-    assert sizes[-1] < 4
+    assert sizes[1:] == [1] * 4
 
 
 def test_a_stop_token_ends_the_answer_and_is_no_part_of_it() -> None:
@@ -208,7 +203,7 @@ def test_a_closed_stream_computes_nothing_more_and_lets_its_cache_go(monkeypatch
             super().__init__(*args, **more)
             caches.append(weakref.ref(self))
 
-    monkeypatch.setattr(inference.engine, "KVCache", Watched)
+    monkeypatch.setattr("inference.engine.KVCache", Watched)
     engine = Engine(tiny_model())
     engine.model.register_forward_hook(lambda *_: calls.append(1))
     features = engine.model.features

@@ -9,7 +9,6 @@ import torch
 from core.errors import ConfigError, DataError
 from inference.sampling import SamplingSettings, row_generators, sample
 
-NO_IDS = torch.zeros(1, 0, dtype=torch.int64)
 PLAIN = {"top_k": None, "top_p": None, "temperature": 1.0}
 
 
@@ -17,12 +16,17 @@ def settings(**values: object) -> SamplingSettings:
     return SamplingSettings.from_dict({**PLAIN, **values})
 
 
+def seen_in(previous: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """(B, V) bool from ids (B, S)."""
+    return torch.nn.functional.one_hot(previous, num_tokens).any(dim=1)
+
+
 def frequencies(
     logits: torch.Tensor, chosen: SamplingSettings, number: int = 20_000, **more: object
 ) -> torch.Tensor:
     """How often each token comes out, from independent rows."""
     rows = logits.expand(number, -1)
-    ids = sample(rows, NO_IDS.expand(number, 0), chosen, row_generators(7, number), **more)
+    ids = sample(rows, chosen, row_generators(7, number), **more)
     return torch.bincount(ids, minlength=logits.shape[-1]) / number
 
 
@@ -39,6 +43,8 @@ def brute_force(logits: list[float], chosen: SamplingSettings) -> list[float]:
             break
         kept.append(i)
         reached += weights[i] / total
+    if chosen.min_p is not None:
+        kept = [i for i in kept if weights[i] >= chosen.min_p * weights[likeliest[0]]]
     total = sum(weights[i] for i in kept)
     return [weights[i] / total if i in kept else 0.0 for i in range(len(logits))]
 
@@ -58,6 +64,9 @@ LOGITS = [0.3, 2.0, -1.0, 1.1, 0.9, -3.0, 1.9, 0.0]
         {"top_p": 0.6},
         {"top_p": 0.01},
         {"top_p": 1.0},
+        {"min_p": 0.3},
+        {"min_p": 1.0},
+        {"min_p": 0.1, "top_k": 5, "top_p": 0.95, "temperature": 1.5},
         {"top_k": 5, "top_p": 0.7, "temperature": 0.7},
     ],
     ids=str,
@@ -91,7 +100,7 @@ def test_a_temperature_of_zero_or_nearly_is_the_likeliest_token(temperature: flo
     logits = torch.tensor([[1.0, 5.0, 4.999, -2.0], [40.0, -1e30, 39.9, 1.0]])
     generators = row_generators(0, 2)
     for _ in range(20):
-        ids = sample(logits, NO_IDS.expand(2, 0), settings(temperature=temperature), generators)
+        ids = sample(logits, settings(temperature=temperature), generators)
         assert ids.tolist() == [1, 0]
 
 
@@ -107,7 +116,8 @@ def test_the_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
     logits = torch.randn(6, 12, generator=torch.Generator().manual_seed(1)) * 3
     previous = torch.randint(0, 12, (6, 7), generator=torch.Generator().manual_seed(2))
     theirs = RepetitionPenaltyLogitsProcessor(penalty)(previous, logits)
-    ours = sample(logits, previous, settings(temperature=0, repetition_penalty=penalty), row_generators(0, 6))
+    chosen = settings(temperature=0, repetition_penalty=penalty)
+    ours = sample(logits, chosen, row_generators(0, 6), seen=seen_in(previous, 12))
     assert torch.equal(ours, theirs.argmax(-1))
 
 
@@ -117,18 +127,19 @@ def test_the_repetition_penalty_is_the_formula_of_keskar_2019_in_distribution() 
     number = 20_000
     ids = sample(
         logits.expand(number, -1),
-        previous.expand(number, -1),
         settings(repetition_penalty=1.5),
         row_generators(5, number),
+        seen=seen_in(previous, 4).expand(number, -1),
     )
     torch.testing.assert_close(torch.bincount(ids) / number, penalized.softmax(-1), atol=0.02, rtol=0)
 
 
 def test_stop_tokens_are_not_penalized() -> None:
-    logits, previous = torch.tensor([[3.0, 2.9]]), torch.tensor([[0, 1]])
+    logits, seen = torch.tensor([[3.0, 2.9]]), torch.tensor([[True, True]])
     chosen = settings(temperature=0, repetition_penalty=2.0)
-    assert sample(logits, previous, chosen, row_generators(0, 1)).tolist() == [0]
-    assert sample(logits, previous, chosen.replace(stop_ids=[1]), row_generators(0, 1)).tolist() == [1]
+    assert sample(logits, chosen, row_generators(0, 1), seen=seen).tolist() == [0]
+    stopping = chosen.replace(stop_ids=[1])
+    assert sample(logits, stopping, row_generators(0, 1), seen=seen).tolist() == [1]
 
 
 @pytest.mark.parametrize("values", [{}, {"top_k": 5}, {"top_p": 0.9}, {"temperature": 0}], ids=str)
@@ -143,9 +154,9 @@ def test_the_logits_are_not_changed() -> None:
     before = logits.clone()
     sample(
         logits,
-        torch.tensor([[1, 2]]),
         settings(repetition_penalty=1.3, top_k=3, top_p=0.5),
         row_generators(0, 1),
+        seen=seen_in(torch.tensor([[1, 2]]), 8),
         allowed=torch.arange(8) > 2,
     )
     assert torch.equal(logits, before)
@@ -153,12 +164,9 @@ def test_the_logits_are_not_changed() -> None:
 
 def test_a_rows_choices_do_not_depend_on_its_neighbours() -> None:
     logits = torch.randn(5, 50, generator=torch.Generator().manual_seed(4))
-    previous = NO_IDS.expand(5, 0)
-    together = sample(logits, previous, settings(top_k=20), row_generators(11, 5))
+    together = sample(logits, settings(top_k=20), row_generators(11, 5))
     for row in range(5):
-        alone = sample(
-            logits[row : row + 1], NO_IDS, settings(top_k=20), row_generators(11, 1, first_row=row)
-        )
+        alone = sample(logits[row : row + 1], settings(top_k=20), row_generators(11, 1, first_row=row))
         assert alone.item() == together[row].item()
 
 
@@ -167,14 +175,14 @@ def test_the_global_generator_is_neither_read_nor_advanced() -> None:
     for global_seed in (1, 2):
         torch.manual_seed(global_seed)
         before = torch.get_rng_state()
-        results.append(sample(torch.tensor([LOGITS]), NO_IDS, settings(), row_generators(3, 1)).item())
+        results.append(sample(torch.tensor([LOGITS]), settings(), row_generators(3, 1)).item())
         assert torch.equal(torch.get_rng_state(), before)
     assert results[0] == results[1]
 
 
 def test_without_a_seed_every_call_draws_anew() -> None:
     logits = torch.zeros(1, 1000)
-    found = Counter(sample(logits, NO_IDS, settings(), row_generators(None, 1)).item() for _ in range(20))
+    found = Counter(sample(logits, settings(), row_generators(None, 1)).item() for _ in range(20))
     assert len(found) > 10
 
 
@@ -185,14 +193,14 @@ def test_the_ends_of_the_random_numbers_still_give_a_token_that_can_be_chosen(nu
         logits[0, :7] = logits[0, -7:] = -math.inf
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "rand", lambda *_args, **_more: torch.tensor([number], dtype=torch.float64))
-            chosen = sample(logits, NO_IDS, settings(), row_generators(0, 1)).item()
+            chosen = sample(logits, settings(), row_generators(0, 1)).item()
         assert 7 <= chosen < 33
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_scores_that_are_no_numbers_are_an_error(bad: float) -> None:
     with pytest.raises(DataError, match="scores are NaN or infinite"):
-        sample(torch.tensor([[0.0, bad, 1.0]]), NO_IDS, settings(temperature=0), row_generators(0, 1))
+        sample(torch.tensor([[0.0, bad, 1.0]]), settings(temperature=0), row_generators(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -206,6 +214,8 @@ def test_scores_that_are_no_numbers_are_an_error(bad: float) -> None:
         ({"top_k": 2.5}, r"top_k: .*valid integer, found 2.5"),
         ({"top_p": 0}, r"top_p: .*greater than 0, found 0"),
         ({"top_p": 1.01}, r"top_p: .*less than or equal to 1, found 1.01"),
+        ({"min_p": 0}, r"min_p: .*greater than 0, found 0"),
+        ({"num_logprobs": 21}, r"num_logprobs: .*less than or equal to 20, found 21"),
         ({"max_tokens": 0}, r"max_tokens: .*greater than or equal to 1, found 0"),
         ({"max_tokens": 10**9}, r"max_tokens: .*less than or equal to 1048576"),
         ({"repetition_penalty": 0}, r"repetition_penalty: .*greater than 0, found 0"),
@@ -221,7 +231,9 @@ def test_a_setting_out_of_range_is_named_with_what_was_found(values: dict[str, o
         SamplingSettings().replace(**values)
 
 
-def test_the_options_by_keyword_are_the_settings_without_the_stop_ids() -> None:
+def test_the_options_by_keyword_are_the_settings_that_a_caller_who_thinks_in_text_may_give() -> None:
     from inference.sampling import SamplingOptions
 
-    assert set(SamplingOptions.__annotations__) | {"stop_ids"} == set(SamplingSettings.model_fields)
+    assert set(SamplingOptions.__annotations__) | {"stop_ids", "num_logprobs"} == set(
+        SamplingSettings.model_fields
+    )

@@ -21,19 +21,39 @@ def test_logits_with_a_cache_are_those_of_the_whole_row(shape: str, chunks: tupl
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("chunks", [(12,), (8, 1, 1, 1, 1), (2, 10)], ids=str)
-def test_rows_of_different_lengths_are_unaffected_by_their_padding(
-    shape: str, chunks: tuple[int, ...]
-) -> None:
+def test_rows_of_different_lengths_come_out_as_each_alone(shape: str, chunks: tuple[int, ...]) -> None:
     config = SHAPES[shape]
-    model, padding = random_model(config), [0, 5, 7]
-    ids = random_ids(config, 3, sum(chunks))
-    cache = KVCache(config, batch_size=3, max_length=20, left_padding=torch.tensor(padding))
+    model, lengths = random_model(config), [7, 2, 0]
+    ids = random_ids(config, 3, 7 + sum(chunks))
+    cache = KVCache(config, batch_size=3, max_length=20)
+    for kept in (*cache.keys, *cache.values):
+        kept.fill_(1e4)  # what other rows have left
     with torch.inference_mode():
-        padded = torch.cat([model(piece, cache=cache) for piece in ids.split(list(chunks), dim=1)], dim=1)
-        for row, begin in enumerate(padding):
-            alone = model(ids[row : row + 1, begin:])
-            torch.testing.assert_close(padded[row, begin:], alone[0], atol=ATOL, rtol=0)
-    assert torch.isfinite(padded).all()
+        for row, length in enumerate(lengths):
+            if length:
+                model(ids[row : row + 1, :length], cache=cache.rows(row, row + 1))
+        assert cache.lengths.tolist() == lengths
+        new = torch.stack([ids[row, length : length + 12] for row, length in enumerate(lengths)])
+        pieces = torch.cat([model(piece, cache=cache) for piece in new.split(list(chunks), dim=1)], dim=1)
+        for row, length in enumerate(lengths):
+            alone = model(ids[row : row + 1, : length + 12])
+            torch.testing.assert_close(pieces[row], alone[0, length:], atol=ATOL, rtol=0)
+
+
+def test_a_row_that_was_moved_goes_on_as_before_and_leaves_its_place_empty() -> None:
+    config = SHAPES["qwen3-grouped"]
+    model, ids = random_model(config), random_ids(config, 3, 12)
+    cache = KVCache(config, batch_size=3, max_length=12)
+    with torch.inference_mode():
+        model(ids[:, :8], cache=cache)
+        cache.rewind(8)
+        model(ids[2:, 8:10], cache=cache.rows(2, 3))
+        cache.move(2, 0)
+        assert cache.lengths.tolist() == [10, 8, 0]
+        last = model(ids[2:, 10:], cache=cache.rows(0, 1))
+        torch.testing.assert_close(last, model(ids[2:])[:, 10:], atol=ATOL, rtol=0)
+        anew = model(ids[1:2], cache=cache.rows(2, 3))
+        torch.testing.assert_close(anew, model(ids[1:2]), atol=ATOL, rtol=0)
 
 
 def test_another_continuation_after_rewinding_is_unaffected_by_the_first() -> None:
