@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import torch
 
@@ -23,7 +23,9 @@ from inference.model_directory import (
     newest_run,
     trained_with_tokenizer,
 )
-from inference.sampling import SamplingOptions, SamplingSettings
+from inference.prepared_weights import WeightFormat, check_weights, fast_weights
+from inference.sampling_settings import SamplingOptions, SamplingSettings
+from models.counting import count_parameters
 from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
 from tokenization.chat_template import render_chat
@@ -76,15 +78,17 @@ class ChatModel:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        weights: WeightFormat | None = None,
         answers_messages: bool = True,
         directory: Path | None = None,
     ) -> None:
         """
         Args:
-            dtype: In which products are computed: float32, or bfloat16 by autocast.
+            dtype: As `Engine`, which `weights` too is for.
 
         Raises:
             MismatchError: the tokenizer has more tokens than the model has embeddings.
+            ConfigError: this machine has no products for such weights.
         """
         self.directory = directory
         self._name = "the model" if directory is None else str(directory)
@@ -94,7 +98,7 @@ class ChatModel:
                 f"{self._name}: the tokenizer has {tokenizer.vocab_size} tokens, the model has embeddings "
                 f"for {num_embeddings}; they do not belong together, use the tokenizer that it was trained with"
             )
-        self.engine = Engine(model, device=device, dtype=dtype)
+        self.engine = Engine(model, device=device, dtype=dtype, weights=weights)
         self.tokenizer = tokenizer
         self.answers_messages = answers_messages
         self.stop_ids = (tokenizer.eos_id, tokenizer.end_id) if answers_messages else (tokenizer.eos_id,)
@@ -104,22 +108,30 @@ class ChatModel:
         self._warned = False
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> "ChatModel":
+    def load(
+        cls, path: str | Path, *, device: str = "auto", weights: WeightFormat | Literal["auto"] | None = None
+    ) -> "ChatModel":
         """The model that `path` stands for (see `find_model`): a run, a training stage or a model directory.
-
-        Weights are float32; products are computed in bfloat16 on a CUDA device that has it.
 
         Args:
             device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps".
+            weights: The format to lay the weights out in for fast answers; "auto" = the fastest of those that lose
+                nothing that can be measured (`fast_weights`). None = the model as it was trained, in float32, whose
+                products are bfloat16 on a CUDA device that has it.
 
         Raises:
             DataError: there is no model, or a file of it is missing.
             CorruptArtifactError: a file of it was changed or cut off.
             MismatchError: tokenizer and model do not belong together.
             DeviceError: the device asked for is not there.
-            ConfigError: the model or tokenizer is one that this project cannot represent.
+            ConfigError: the model or tokenizer is one that this project cannot represent, or this machine has no
+                products for such weights.
         """
         device_manager = DeviceManager(device)
+        if weights == "auto":
+            weights = fast_weights(device_manager.device)
+        elif weights is not None:
+            check_weights(weights, device_manager.device)
         directory, manifest = find_intact_model(path)
         tokenizer = Tokenizer.from_file(directory)
         fingerprint = trained_with_tokenizer(directory, manifest)
@@ -139,6 +151,7 @@ class ChatModel:
             device=device_manager.device,
             # On CPU "auto" would be timed, on each start anew; one token at a time gains nothing from it.
             dtype=device_manager.compute_dtype("auto" if is_cuda else "fp32"),
+            weights=weights,
             answers_messages=manifest.get("stage") != PRETRAINING,
             directory=directory,
         )
@@ -146,9 +159,9 @@ class ChatModel:
     @property
     def description(self) -> str:
         """One line: where it is from, what it is, how large it is, where it runs."""
-        num_parameters = sum(parameter.numel() for parameter in self.engine.model.parameters())
+        num_parameters = count_parameters(self.engine.model.config).total
         kind = "answers" if self.answers_messages else "pretrained only: continues text"
-        precision = str(self.engine.dtype).removeprefix("torch.")
+        precision = self.engine.weights or str(self.engine.dtype).removeprefix("torch.")
         return (
             f"{self._name} ({kind}; {num_parameters:,} parameters, context "
             f"{self.engine.context} tokens, {precision} on {self.engine.device})"

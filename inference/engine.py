@@ -14,6 +14,7 @@ from torch import Tensor
 
 from core.errors import DataError
 from inference.continuous_batch import ContinuousBatch, FinishReason, Request
+from inference.prepared_weights import WeightFormat, prepare_weights
 from inference.sampling_settings import SamplingSettings
 from models.kv_cache import KVCache
 from models.transformer_lm import TransformerLM
@@ -79,15 +80,25 @@ class Engine:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        weights: WeightFormat | None = None,
     ) -> None:
         """
         Args:
             model: It is moved to `device` and switched to evaluation mode, not copied.
             dtype: In which products are computed: float32, or bfloat16 by autocast.
+            weights: Lay the weights out for fast products, in place (`inference.prepared_weights`), and compute as this
+                format says, not `dtype`; None = leave the model as it is.
+
+        Raises:
+            ConfigError: this machine has no products for such weights.
         """
         self.model = model.to(device).eval()
         self.device = torch.device(device)
+        self.weights = weights
         self.dtype = dtype
+        self._cache_dtype = model.embedding.weight.dtype if dtype == torch.float32 else dtype
+        if weights is not None:
+            self._cache_dtype = prepare_weights(self.model, weights)
         self.context = model.config.max_position_embeddings
         self.num_tokens = model.embedding.num_embeddings
 
@@ -188,13 +199,12 @@ class Engine:
 
     def new_cache(self, *, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for `scores`."""
-        weights_dtype = self.model.embedding.weight.dtype
         return KVCache(
             self.model.config,
             batch_size=batch_size,
             max_length=max_length,
             device=self.device,
-            dtype=weights_dtype if self.dtype == torch.float32 else self.dtype,
+            dtype=self._cache_dtype,
         )
 
     @torch.inference_mode()
@@ -216,6 +226,6 @@ class Engine:
             return self.model.logits(features).float()
 
     def _precision(self) -> AbstractContextManager[Any]:
-        if self.dtype == torch.float32:
+        if self.weights is not None or self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)

@@ -83,12 +83,8 @@ class Attention(nn.Module):
             query, key = rotate(query, rotation), rotate(key, rotation)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)
-        if isinstance(mask, Documents):
-            attended = _attend_within(query, key, value, mask)
-        else:
-            dropout = self.dropout if self.training else 0.0
-            attended = _attend(query, key, value, mask, dropout=dropout).transpose(1, 2)
-        y: Tensor = self.output(attended.reshape(B, T, -1))
+        dropout = self.dropout if self.training else 0.0
+        y: Tensor = self.output(attend(query, key, value, mask, dropout=dropout).reshape(B, T, -1))
         return y
 
 
@@ -106,6 +102,22 @@ def takes_documents(device: torch.device, dtype: torch.dtype, config: ModelConfi
         and config.features_per_head % 8 == 0
         and not (config.dropout and config.architecture == "gpt2")  # the kernel has no dropout
     )
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Documents | None, *, dropout: float = 0.0
+) -> Tensor:
+    """What each query takes of the values, (B, T, N, H) or, with documents, (B x T, N, H).
+
+    Args:
+        query: (B, N, T, H).
+        key: (B, K, S, H), as `value`.
+        mask: As in `Attention.forward`.
+        dropout: Of the weights; not within documents.
+    """
+    if isinstance(mask, Documents):
+        return _attend_within(query, key, value, mask)
+    return _attend(query, key, value, mask, dropout=dropout).transpose(1, 2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, dropout: float) -> Tensor:

@@ -76,7 +76,9 @@ class TransformerLM(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer=layer) for layer in range(config.num_layers))
         self.final_norm = build_norm(config)
         # A tied head is no second name of the embedding's parameter, so that a state dict holds it once.
-        self.head = None if config.tie_word_embeddings else nn.Linear(size, num_tokens, bias=False)
+        self.head: nn.Module | None = None
+        if not config.tie_word_embeddings:
+            self.head = nn.Linear(size, num_tokens, bias=False)
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor | None = None, *, cache: KVCache | None = None
@@ -149,12 +151,13 @@ class TransformerLM(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """features (..., D) to the scores (..., V) of each token of the vocabulary."""
-        return F.linear(features, self.embedding.weight) if self.head is None else self.head(features)
+        y: Tensor = F.linear(features, self.embedding.weight) if self.head is None else self.head(features)
+        return y
 
     @property
     def head_weight(self) -> Tensor:
         """(V, D): what features are compared with; the embedding's where the head is tied to it."""
-        return self.embedding.weight if self.head is None else self.head.weight
+        return self.embedding.weight if self.head is None else self.head.get_parameter("weight")
 
     @property
     def gradient_checkpointing(self) -> Recompute:

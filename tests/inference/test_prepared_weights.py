@@ -1,0 +1,142 @@
+"""Weights in every format: against the model they were made from, and against rounding by the definition."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import inference.prepared_weights
+from core.errors import ConfigError
+from inference.engine import Engine
+from inference.prepared_weights import (
+    WEIGHT_FORMATS,
+    WeightFormat,
+    check_weights,
+    fast_weights,
+    prepare_weights,
+)
+from inference.sampling import SamplingSettings
+from tests.inference.tiny_models import SHAPES, prompt_of, tiny_model
+
+CPU = torch.device("cpu")
+GREEDY = SamplingSettings(temperature=0.0, max_tokens=12)
+PROMPTS = [prompt_of(length, seed=length) for length in (3, 9, 9, 4, 20, 9, 7)]
+
+RELATIVE_ERROR = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 4e-2, "int8": 0.1}
+"""Of logits. A rounding is 2^-12 in float16, 2^-9 in bfloat16, up to a 254th of the largest element in int8; a dozen
+of them follow each other in a model whose random weights enlarge what comes in. Products are compared exactly below."""
+
+
+def available(weights: WeightFormat) -> WeightFormat:
+    try:
+        check_weights(weights, CPU)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    return weights
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("weights", WEIGHT_FORMATS)
+def test_logits_are_those_of_the_plain_model_up_to_the_rounding_of_the_format(
+    shape: str, weights: WeightFormat
+) -> None:
+    plain, prepared = tiny_model(shape), tiny_model(shape)
+    for model in (plain, prepared):
+        generator = torch.Generator().manual_seed(1)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                torch.nn.init.normal_(parameter, generator=generator)
+    prepare_weights(prepared.eval(), available(weights))
+    ids = torch.tensor([prompt_of(40), prompt_of(40, seed=1)])
+    with torch.inference_mode():
+        expected, found = plain.eval()(ids), prepared(ids).float()
+    error = (found - expected).norm() / expected.norm()
+    assert error < RELATIVE_ERROR[weights]
+    assert weights == "float32" or error > RELATIVE_ERROR[weights] / 100, "nothing was rounded"
+
+
+@pytest.mark.parametrize("weights", WEIGHT_FORMATS)
+def test_greedy_ids_do_not_depend_on_what_else_is_in_the_batch(weights: WeightFormat) -> None:
+    engine = Engine(tiny_model("llama"), weights=available(weights))
+    alone = [engine.generate([prompt], GREEDY)[0] for prompt in PROMPTS]
+    assert engine.generate(PROMPTS, GREEDY, batch_size=3) == alone
+    assert engine.generate(PROMPTS, GREEDY) == alone
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_float32_gives_the_ids_of_the_plain_model(shape: str) -> None:
+    expected = Engine(tiny_model(shape)).generate(PROMPTS, GREEDY)
+    assert Engine(tiny_model(shape), weights="float32").generate(PROMPTS, GREEDY) == expected
+
+
+def test_an_int8_product_is_that_of_rounded_integers_scaled_back() -> None:
+    available("int8")
+    generator = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(24, 48, generator=generator), torch.randn(5, 48, generator=generator)
+    weight[3], x[2] = 0.0, 0.0
+    weight[7] *= 1e-3
+    x[4] *= 1e4
+    bias = torch.randn(24, generator=generator)
+    weight_scale = weight.abs().amax(1).clamp(min=1e-30) / 127
+    x_scale = x.abs().amax(1).clamp(min=1e-30) / 127
+    left = (x / x_scale[:, None]).round().double()
+    right = (weight / weight_scale[:, None]).round().double()
+    expected = (left @ right.T) * x_scale[:, None] * weight_scale + bias
+    product = inference.prepared_weights._int8_product(weight, bias)
+    found = product(x)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-4)
+    for row in range(5):  # by another kernel
+        assert torch.equal(product(x[row : row + 1]), found[row : row + 1])
+    exact = F.linear(x, weight, bias)
+    assert (found - exact).norm() / exact.norm() < 0.015
+
+
+@pytest.mark.parametrize("weights", WEIGHT_FORMATS)
+def test_the_weights_of_layers_are_let_go(weights: WeightFormat) -> None:
+    model = tiny_model("llama")
+    prepare_weights(model, available(weights))
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name, _ in model.named_parameters()} == {
+        "embedding",
+        "attention_norm",
+        "feed_forward_norm",
+        "final_norm",
+    }
+
+
+def test_products_that_add_up_wrongly_are_refused_with_what_to_choose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def saturating(weight: torch.Tensor, bias: torch.Tensor | None) -> inference.prepared_weights.Product:
+        return lambda x: F.linear(x, weight).clamp(max=32.0)
+
+    monkeypatch.setattr(inference.prepared_weights, "_int8_product", saturating)
+    reason = r"weights: int8 was.*64 products of 1 added up to 32\.0 and 32\.0.*float32, bfloat16 or float16"
+    with pytest.raises(ConfigError, match=reason):
+        Engine(tiny_model(), weights="int8")
+
+
+def test_a_format_that_this_build_of_torch_lacks_is_refused_or_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(weight: torch.Tensor, bias: torch.Tensor | None) -> inference.prepared_weights.Product:
+        raise RuntimeError("Didn't find engine for operation quantized::linear_prepack_fp16\nmore")
+
+    monkeypatch.setattr(inference.prepared_weights, "_float16_product", missing)
+    with pytest.raises(
+        ConfigError, match=r"weights: float16 .*Didn't find engine.*fp16\); choose float32 or"
+    ):
+        check_weights("float16", CPU)
+    assert fast_weights(CPU) == "float32"
+    assert fast_weights(torch.device("cuda")) is None
+
+
+def test_float16_weights_lose_less_than_a_thousandth_of_a_nat() -> None:
+    ids = torch.tensor([prompt_of(60, seed=seed) for seed in range(8)])
+    losses = []
+    for weights in (None, available("float16")):
+        engine = Engine(tiny_model("qwen3"), weights=weights)
+        with torch.inference_mode():
+            logits = engine.model(ids)[:, :-1].float()
+        losses.append(float(F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())))
+    assert math.isclose(losses[0], losses[1], abs_tol=1e-3 * losses[0])
