@@ -15,7 +15,8 @@ import torch
 
 from core.device_manager import DeviceManager
 from core.errors import MismatchError
-from inference.engine import Completion, Engine, FinishReason, Stream
+from inference.continuous_batch import FinishReason, Request
+from inference.engine import Completion, Engine, Stream
 from inference.model_directory import (
     PRETRAINING,
     find_intact_model,
@@ -23,8 +24,9 @@ from inference.model_directory import (
     newest_run,
     trained_with_tokenizer,
 )
-from inference.prepared_weights import WeightFormat, check_weights, fast_weights
+from inference.prepared_weights import check_weights, fast_weights
 from inference.sampling_settings import SamplingOptions, SamplingSettings
+from inference.weight_formats import WeightFormat
 from models.counting import count_parameters
 from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
@@ -45,7 +47,7 @@ ANSWER_SHARE = 0.25
 """Share of the context that a conversation leaves free for an answer that may be that long. Arbitrary."""
 
 WINDOW_BATCHES = 8
-"""Batches that are sorted by length together: enough to leave little padding, few enough to see progress. Arbitrary."""
+"""Batches whose prompts are read from the source at a time. Arbitrary."""
 
 
 @dataclass(frozen=True)
@@ -243,18 +245,41 @@ class ChatModel:
             ConfigError: a setting is unknown or out of range; raised by the call.
             DataError: as `prompt_ids`, when the prompt's turn comes.
         """
-        return self._complete(iter(prompts), batch_size, self.settings(**sampling))
+        return self._in_order(self.replies(enumerate(prompts), batch_size=batch_size, **sampling))
 
-    def _complete(
-        self, prompts: Iterator[Prompt], batch_size: int, settings: SamplingSettings
-    ) -> Iterator[Reply]:
-        first_row = 0
-        while window := [self.prompt_ids(prompt) for prompt in islice(prompts, WINDOW_BATCHES * batch_size)]:
-            completions = self.engine.generate(
-                window, settings, allowed=self.allowed, batch_size=batch_size, first_row=first_row
-            )
-            yield from map(self._reply, completions)
-            first_row += len(window)
+    def replies(
+        self,
+        prompts: Iterable[tuple[int, Prompt]],
+        *,
+        batch_size: int = 32,
+        **sampling: Unpack[SamplingOptions],
+    ) -> Iterator[tuple[int, Reply]]:
+        """A reply to each numbered prompt, with its number, in the order in which they are done.
+
+        With a seed, a reply depends on it, on the prompt and on its number. Raises as `complete`.
+        """
+        return self._replies(iter(prompts), batch_size, self.settings(**sampling))
+
+    def _replies(
+        self, prompts: Iterator[tuple[int, Prompt]], batch_size: int, settings: SamplingSettings
+    ) -> Iterator[tuple[int, Reply]]:
+        while window := list(islice(prompts, WINDOW_BATCHES * batch_size)):
+            requests = [
+                Request(tuple(self.prompt_ids(prompt)), settings, number) for number, prompt in window
+            ]
+            completions = self.engine.complete(requests, allowed=self.allowed, batch_size=batch_size)
+            for place, completion in completions:
+                yield window[place][0], self._reply(completion)
+
+    @staticmethod
+    def _in_order(replies: Iterator[tuple[int, Reply]]) -> Iterator[Reply]:
+        waiting: dict[int, Reply] = {}
+        next_number = 0
+        for number, reply in replies:
+            waiting[number] = reply
+            while next_number in waiting:
+                yield waiting.pop(next_number)
+                next_number += 1
 
     def _reply(self, completion: Completion) -> Reply:
         return Reply(self.tokenizer.decode(completion.ids), completion.finish_reason, len(completion.ids))

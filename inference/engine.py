@@ -14,8 +14,9 @@ from torch import Tensor
 
 from core.errors import DataError
 from inference.continuous_batch import ContinuousBatch, FinishReason, Request
-from inference.prepared_weights import WeightFormat, prepare_weights
+from inference.prepared_weights import prepare_weights
 from inference.sampling_settings import SamplingSettings
+from inference.weight_formats import WeightFormat
 from models.kv_cache import KVCache
 from models.transformer_lm import TransformerLM
 
@@ -145,28 +146,44 @@ class Engine:
         Raises:
             DataError: as `check_prompt`; raised before any work is done.
         """
-        for prompt in prompts:
-            self.check_prompt(prompt)
-        if not prompts:
-            return []
+        requests = [
+            Request(tuple(prompt), settings, row) for row, prompt in enumerate(prompts, start=first_row)
+        ]
+        completions = dict(self.complete(requests, allowed=allowed, batch_size=batch_size))
+        return [completions[place] for place in range(len(requests))]
+
+    def complete(
+        self, requests: Sequence[Request], *, allowed: Tensor | None = None, batch_size: int = 32
+    ) -> Iterator[tuple[int, Completion]]:
+        """The place of each request in the list and how it goes on, in the order in which they end.
+
+        Raises:
+            DataError: as `check_prompt`; raised by the call, before any work is done.
+        """
+        for request in requests:
+            self.check_prompt(request.prompt)
+        return self._complete(requests, allowed, batch_size)
+
+    def _complete(
+        self, requests: Sequence[Request], allowed: Tensor | None, batch_size: int
+    ) -> Iterator[tuple[int, Completion]]:
         batch = ContinuousBatch(
             self,
-            max_rows=min(batch_size, len(prompts)),
+            max_rows=min(batch_size, len(requests)),
             allowed=allowed,
-            max_length=self._room(max(map(len, prompts)), settings),
+            max_length=max((self._room(request) for request in requests), default=1),
         )
-        numbers: dict[int, int] = {}
-        for number in sorted(range(len(prompts)), key=lambda number: len(prompts[number])):
-            numbers[batch.add(Request(tuple(prompts[number]), settings, first_row + number))] = number
-        ids: list[list[int]] = [[] for _ in prompts]
-        stopped: set[int] = set()
+        # Of similar length together, because prompts are read side by side.
+        places = sorted(range(len(requests)), key=lambda place: len(requests[place].prompt))
+        place_of = {batch.add(requests[place]): place for place in places}
+        ids: dict[int, list[int]] = {key: [] for key in place_of}
         while batch.num_running or batch.num_waiting:
             for event in batch.step():
-                if event.token is None:
-                    stopped.add(numbers[event.key])
-                else:
-                    ids[numbers[event.key]].append(event.token)
-        return [Completion(tuple(row), number in stopped) for number, row in enumerate(ids)]
+                if event.token is not None:
+                    ids[event.key].append(event.token)
+                if event.finish_reason is not None:
+                    completion = Completion(tuple(ids.pop(event.key)), event.finish_reason == "stop")
+                    yield place_of[event.key], completion
 
     def stream(
         self, prompt: Sequence[int], settings: SamplingSettings, *, allowed: Tensor | None = None
@@ -182,10 +199,9 @@ class Engine:
     def _stream(
         self, prompt: Sequence[int], settings: SamplingSettings, allowed: Tensor | None
     ) -> Generator[int, None, FinishReason | None]:
-        batch = ContinuousBatch(
-            self, max_rows=1, allowed=allowed, max_length=self._room(len(prompt), settings)
-        )
-        batch.add(Request(tuple(prompt), settings))
+        request = Request(tuple(prompt), settings)
+        batch = ContinuousBatch(self, max_rows=1, allowed=allowed, max_length=self._room(request))
+        batch.add(request)
         while True:
             for event in batch.step():
                 if event.token is not None:
@@ -193,9 +209,9 @@ class Engine:
                 if event.finish_reason is not None:
                     return event.finish_reason
 
-    def _room(self, num_tokens: int, settings: SamplingSettings) -> int:
-        """Tokens of a prompt of that length and its answer together."""
-        return min(num_tokens + settings.max_tokens, self.context)
+    def _room(self, request: Request) -> int:
+        """Tokens of a prompt and its answer together."""
+        return min(len(request.prompt) + request.settings.max_tokens, self.context)
 
     def new_cache(self, *, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for `scores`."""

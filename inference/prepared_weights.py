@@ -7,24 +7,19 @@ what each format costs in bits per byte and gains in tokens a second.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import ConfigError
+from inference.weight_formats import WEIGHT_FORMATS, WeightFormat
 from models.attention import Attention, Documents, attend
 from models.feed_forward import SwiGLU
 from models.kv_cache import KVCache
 from models.rotary import Rotation, rotate
 from models.transformer_lm import TransformerLM
-
-WeightFormat = Literal["float32", "bfloat16", "float16", "int8"]
-"""float32: exact. bfloat16: weights, activations and cache have 8 bits. float16: weights have 11 bits, all else is
-float32. int8: weights have 8 bits with a scale a row, activations 8 bits with a scale a token, all else is float32."""
-
-WEIGHT_FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
 
 Product = Callable[[Tensor], Tensor]
 """x (..., D) to x W^T + b (..., O)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ class PromptRecord:
     prompt: Prompt
     place: str
     record: Mapping[str, Any]
+
+
+Answered = tuple[PromptRecord, "Reply"]
 
 
 def read_prompts(
@@ -56,16 +59,47 @@ def read_prompts(
         yield PromptRecord(prompt, place, record)
 
 
-def reply_line(record: PromptRecord, reply: Reply, *, is_jsonl: bool) -> str:
-    """One line for a reply: its record with the reply's text and facts, or the text alone.
+def text_lines(answers: Iterable[Answered]) -> Iterator[str]:
+    """One line a reply: line breaks in it are written as "\\n" and a backslash as "\\\\"."""
+    for _, reply in answers:
+        yield reply.text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n"
 
-    In text, a line break within the reply is written as "\\n" and a backslash as "\\\\", so that replies and prompts
-    stay line by line.
-    """
-    if not is_jsonl:
-        return reply.text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n"
+
+def json_lines(answers: Iterable[Answered]) -> Iterator[str]:
+    """One line a reply: the record of the prompt with the reply's text and facts."""
+    return (json.dumps(_answered(*answer), ensure_ascii=False) + "\n" for answer in answers)
+
+
+def json_array(answers: Iterable[Answered]) -> Iterator[str]:
+    """The records of `json_lines` as one array."""
+    before = "["
+    for answer in answers:
+        yield before + "\n  " + json.dumps(_answered(*answer), ensure_ascii=False)
+        before = ","
+    yield "\n]\n" if before == "," else "[]\n"
+
+
+def markdown(answers: Iterable[Answered]) -> Iterator[str]:
+    """A heading a prompt, the prompt as a quotation, and the reply as it stands."""
+    for number, (record, reply) in enumerate(answers, start=1):
+        prompt = record.prompt
+        turns = [prompt] if isinstance(prompt, str) else [f"{m['role']}: {m['content']}" for m in prompt]
+        quoted = "\n>\n".join("\n".join(f"> {line}" for line in turn.split("\n")) for turn in turns)
+        yield f"## {number}\n\n{quoted}\n\n{reply.text}\n\n"
+
+
+REPLY_FORMATS: dict[str, Callable[[Iterable[Answered]], Iterator[str]]] = {
+    ".jsonl": json_lines,
+    ".txt": text_lines,
+    ".json": json_array,
+    ".md": markdown,
+}
+"""How the name of a file of replies ends -> what is written into it."""
+
+
+def _answered(record: PromptRecord, reply: Reply) -> dict[str, Any]:
     facts = {"reply": reply.text, "finish_reason": reply.finish_reason, "num_tokens": reply.num_tokens}
-    return json.dumps({**record.record, **facts}, ensure_ascii=False) + "\n"
+    return {**record.record, **facts}
 
 
 def _parse_record(line: str, place: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     from inference.chat import ChatModel, newest_run
     from inference.terminal import TerminalChat, line_reader
 
-    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device)
+    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
     print(chat_model.description, file=sys.stderr)
     chat = TerminalChat(chat_model, sampling, system=flags.system, output=sys.stdout, notes=sys.stderr)
     if flags.prompt is not None:

@@ -1,23 +1,25 @@
-"""Continue or answer many prompts: a line of text or a JSON record in, a line out, in the same order."""
+"""Continue or answer many prompts: lines of text or JSON records in, replies out, in the same order."""
 
 import contextlib
 import io
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError, UsageError
-from core.files import atomic_writer
+from core.files import atomic_writer, sha256_json
 from core.logs import log_to_console
 from core.progress import progress
 from inference.command_line import Parser, given_sampling
-from inference.prompts import PromptRecord, read_prompts, reply_line
+from inference.prompts import REPLY_FORMATS, PromptRecord, read_prompts
+from inference.sampling_settings import SamplingOptions
 from pipeline.command import run_command
 
 if TYPE_CHECKING:
     from inference.chat import ChatModel
 
-FORMATS = (".jsonl", ".txt")
+PROMPT_FORMATS = (".jsonl", ".txt")
 
 EXAMPLES = (
     "python scripts/generate.py --prompts prompts.txt",
@@ -42,10 +44,12 @@ def parser() -> Parser:
     add(
         "--output",
         metavar="FILE",
-        help="where the replies go when all are there: FILE.jsonl gets the record of each prompt with its reply, "
-        "FILE.txt one reply a line with its line breaks written as \\n. Default: standard output, in the format of the "
-        "prompts.",
+        help="where the replies go when all are there: FILE.jsonl and FILE.json get the record of each prompt with its "
+        "reply, FILE.txt one reply a line with its line breaks written as \\n, FILE.md what one likes to read. Until "
+        "then they are kept in FILE.partial, from where the same command goes on after a kill. Default: standard "
+        "output, in the format of the prompts.",
     )
+    add("--replies", type=int, default=1, metavar="N", help="so many replies to each prompt. Default: 1.")
     add("--chat", action="store_true", help="ask each prompt as a user's message instead of continuing it")
     add(
         "--batch-size",
@@ -61,36 +65,82 @@ def main(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     flags = parser().parse_args(arguments)
     sampling = given_sampling(flags)
-    if flags.batch_size < 1:
-        raise UsageError(f"--batch-size {flags.batch_size}: expected 1 or more")
-    prompts_are_jsonl = flags.jsonl or (flags.prompts != "-" and _is_jsonl("--prompts", flags.prompts))
-    output_is_jsonl = prompts_are_jsonl if flags.output is None else _is_jsonl("--output", flags.output)
-    if flags.output is not None and Path(flags.output).absolute() == Path(flags.prompts).absolute():
-        raise UsageError(f"--output {flags.output}: is the file of the prompts; choose another name")
+    for name in ("batch_size", "replies"):
+        if getattr(flags, name) < 1:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {getattr(flags, name)}: expected 1 or more (see --help)"
+            )
+    prompts_are_jsonl = flags.jsonl or (
+        flags.prompts != "-" and _ending("--prompts", flags.prompts, PROMPT_FORMATS) == ".jsonl"
+    )
+    ending = ".jsonl" if prompts_are_jsonl else ".txt"
+    if flags.output is not None:
+        ending = _ending("--output", flags.output, REPLY_FORMATS)
+        if Path(flags.output).absolute() == Path(flags.prompts).absolute():
+            raise UsageError(f"--output {flags.output}: is the file of the prompts; choose another name")
     log_to_console(verbose=flags.debug)
     records = _read_records(flags.prompts, is_jsonl=prompts_are_jsonl, as_messages=flags.chat)
 
     # Imported after everything else is checked: torch takes a second to load.
     from inference.chat import ChatModel, newest_run
 
-    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device)
+    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
     print(chat_model.description, file=sys.stderr)
     for record in records:
         _check(record, chat_model)
-    replies = chat_model.complete(
-        (record.prompt for record in records), batch_size=flags.batch_size, **sampling
-    )
-    with _open_output(flags.output) as out:
-        pairs = zip(records, replies, strict=True)
-        for record, reply in progress(pairs, total=len(records), description="generating", unit="prompt"):
-            out.write(reply_line(record, reply, is_jsonl=output_is_jsonl))
+    asked = [record for record in records for _ in range(flags.replies)]
+    options: dict[str, Any] = {"batch_size": flags.batch_size, **sampling}
+    if flags.output is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
+        replies = chat_model.complete((record.prompt for record in asked), **options)
+        bar = progress(replies, total=len(asked), description="generating", unit="reply")
+        for piece in REPLY_FORMATS[ending](zip(asked, bar, strict=True)):
+            sys.stdout.write(piece)
+    else:
+        _into_file(Path(flags.output), asked, chat_model, sampling, options)
     return 0
 
 
-def _is_jsonl(flag: str, name: str) -> bool:
-    if Path(name).suffix not in FORMATS:
-        raise UsageError(f"{flag} {name}: expected a name that ends in {' or '.join(FORMATS)}")
-    return Path(name).suffix == ".jsonl"
+def _into_file(
+    output: Path,
+    asked: list[PromptRecord],
+    chat_model: "ChatModel",
+    sampling: SamplingOptions,
+    options: dict[str, Any],
+) -> None:
+    from inference.feedback import model_fingerprint
+    from inference.reply_file import KeptReplies
+
+    assert chat_model.directory is not None, "it was loaded from there"
+    task = {
+        "model": model_fingerprint(chat_model.directory)[:12],
+        "weights": chat_model.engine.weights or str(chat_model.engine.dtype),
+        "prompts": sha256_json([[record.prompt, dict(record.record)] for record in asked])[:12],
+        **chat_model.settings(**sampling).to_dict(),
+    }
+    with KeptReplies(output, task=task) as kept:
+        if kept.replies:
+            print(
+                f"{kept.path}: {len(kept.replies)} of {len(asked)} replies are there; going on",
+                file=sys.stderr,
+            )
+        left = [(number, record.prompt) for number, record in enumerate(asked) if number not in kept.replies]
+        replies = chat_model.replies(left, **options)
+        done = len(asked) - len(left)
+        for number, reply in progress(
+            replies, total=len(asked), initial=done, description="generating", unit="reply"
+        ):
+            kept.add(number, reply)
+        answers = ((record, kept.replies[number]) for number, record in enumerate(asked))
+        with atomic_writer(output, "w") as out:
+            out.writelines(REPLY_FORMATS[output.suffix](answers))
+
+
+def _ending(flag: str, name: str, known: Collection[str]) -> str:
+    if (ending := Path(name).suffix) not in known:
+        raise UsageError(f"{flag} {name}: expected a name that ends in {' or '.join(known)}")
+    return ending
 
 
 def _read_records(name: str, *, is_jsonl: bool, as_messages: bool) -> list[PromptRecord]:
@@ -104,14 +154,6 @@ def _read_records(name: str, *, is_jsonl: bool, as_messages: bool) -> list[Promp
     if not records:
         raise DataError(f"{where}: holds no prompt, only blank lines or nothing")
     return records
-
-
-def _open_output(name: str | None) -> contextlib.AbstractContextManager[IO[Any]]:
-    if name is not None:
-        return atomic_writer(name, "w")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
-    return contextlib.nullcontext(sys.stdout)
 
 
 def _check(record: PromptRecord, chat_model: "ChatModel") -> None:

@@ -53,7 +53,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 def answer_of(run: Path, text: str, **sampling: object) -> str:
-    model = ChatModel.load(run, device="cpu")
+    model = ChatModel.load(run, device="cpu", weights="auto")
     return model.chat([{"role": "user", "content": text}], **sampling)  # type: ignore[arg-type]
 
 
@@ -195,6 +195,46 @@ def test_records_come_back_with_their_replies(run: Path, tmp_path: Path) -> None
     assert len((tmp_path / "out.txt").read_text().splitlines()) == 2
 
 
+def test_an_interrupted_file_of_replies_is_finished_with_the_replies_that_it_has(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.txt").write_text("".join(f"iron {number}\n" for number in range(6)))
+    flags = [
+        str(run),
+        "--prompts",
+        str(tmp_path / "p.txt"),
+        "--device",
+        "cpu",
+        "--seed",
+        "3",
+        "--replies",
+        "2",
+    ]
+    flags += ["--max-tokens", "8", "--batch-size", "3", "--output"]
+    assert GENERATE.main([*flags, str(tmp_path / "whole.json")]) == 0
+    replies, made = ChatModel.replies, []
+
+    def until_the_fifth(self: ChatModel, *arguments: object, **options: object) -> Iterator[object]:
+        for number, reply in replies(self, *arguments, **options):  # type: ignore[arg-type]
+            made.append(number)
+            yield number, reply
+            if len(made) == 5:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(ChatModel, "replies", until_the_fifth)
+    out = tmp_path / "out.json"
+    with pytest.raises(KeyboardInterrupt):
+        GENERATE.main([*flags, str(out)])
+    assert not out.exists()
+    capsys.readouterr()
+    assert GENERATE.main([*flags, str(out)]) == 0
+    assert "out.json.partial: 5 of 12 replies are there; going on" in capsys.readouterr().err
+    assert sorted(made) == list(range(12)), "none was made twice"
+    assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert len(json.loads(out.read_text())) == 12
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "p.txt", "whole.json"]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -226,7 +266,13 @@ def test_a_bad_prompt_is_named_by_file_and_line_before_anything_is_written(
             UsageError,
             r"--prompts p.csv: expected a name that ends in \.jsonl or \.txt",
         ),
-        (["--prompts", "p.txt", "--output", "o.json"], UsageError, r"--output o.json: expected a name"),
+        (
+            ["--prompts", "p.txt", "--output", "o.csv"],
+            UsageError,
+            r"--output o.csv: expected .*\.jsonl or \.txt or",
+        ),
+        (["--prompts", "p.txt", "--replies", "0"], UsageError, "--replies 0: expected 1 or more"),
+        (["--prompts", "p.txt", "--weights", "int4"], UsageError, "--weights: invalid choice: 'int4'"),
         (["--prompts", "p.txt", "--output", "./p.txt"], UsageError, "is the file of the prompts"),
         (["--prompts", "none.txt"], DataError, r"--prompts none.txt: cannot be read \(No such file"),
         (["--prompts", "p.txt", "--batch-size", "0"], UsageError, "--batch-size 0: expected 1 or more"),

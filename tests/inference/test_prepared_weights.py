@@ -10,13 +10,12 @@ import inference.prepared_weights
 from core.errors import ConfigError
 from inference.engine import Engine
 from inference.prepared_weights import (
-    WEIGHT_FORMATS,
-    WeightFormat,
     check_weights,
     fast_weights,
     prepare_weights,
 )
 from inference.sampling import SamplingSettings
+from inference.weight_formats import WEIGHT_FORMATS, WeightFormat
 from tests.inference.tiny_models import SHAPES, prompt_of, tiny_model
 
 CPU = torch.device("cpu")

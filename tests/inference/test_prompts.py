@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import DataError
 from inference.chat import Reply
-from inference.prompts import PromptRecord, read_prompts, reply_line
+from inference.prompts import PromptRecord, json_array, json_lines, markdown, read_prompts, text_lines
 
 MESSAGES = [{"role": "user", "content": "iron?"}]
 
@@ -58,14 +58,32 @@ def test_a_bad_record_is_named_by_file_and_line(line: str | bytes, reason: str) 
 
 def test_a_reply_in_text_is_one_line_from_which_it_can_be_read_back() -> None:
     text = "a\nb\\n\r\n\\"
-    line = reply_line(PromptRecord("p", "p:1", {}), Reply(text, "stop", 3), is_jsonl=False)
+    [line] = text_lines([(PromptRecord("p", "p:1", {}), Reply(text, "stop", 3))])
     assert line == "a\\nb\\\\n\\r\\n\\\\\n"
     assert line[:-1].encode().decode("unicode_escape") == text
 
 
+ANSWERED = [
+    (PromptRecord("iron", "p:1", {"prompt": "iron", "id": 7}), Reply("é\n", "length", 3)),
+    (PromptRecord(MESSAGES, "p:2", {"messages": MESSAGES}), Reply("Fe.", "stop", 2)),
+]
+EXPECTED = [
+    {"prompt": "iron", "id": 7, "reply": "é\n", "finish_reason": "length", "num_tokens": 3},
+    {"messages": MESSAGES, "reply": "Fe.", "finish_reason": "stop", "num_tokens": 2},
+]
+
+
 def test_a_reply_as_a_record_keeps_what_the_prompt_had() -> None:
-    record = PromptRecord("iron", "p:1", {"prompt": "iron", "id": 7})
-    line = reply_line(record, Reply("é\n", "length", 3), is_jsonl=True)
-    assert line.endswith("\n") and line.count("\n") == 1
-    expected = {"prompt": "iron", "id": 7, "reply": "é\n", "finish_reason": "length", "num_tokens": 3}
-    assert json.loads(line) == expected
+    lines = list(json_lines(ANSWERED))
+    assert all(line.endswith("\n") and line.count("\n") == 1 for line in lines)
+    assert [json.loads(line) for line in lines] == EXPECTED
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_replies_as_one_array_are_the_records_of_the_lines(number: int) -> None:
+    assert json.loads("".join(json_array(ANSWERED[:number]))) == EXPECTED[:number]
+
+
+def test_replies_in_markdown_stand_below_their_quoted_prompts() -> None:
+    written = "".join(markdown([*ANSWERED, (PromptRecord("a\n\nb", "p:3", {}), Reply("c", "stop", 1))]))
+    assert written == "## 1\n\n> iron\n\né\n\n\n## 2\n\n> user: iron?\n\nFe.\n\n## 3\n\n> a\n> \n> b\n\nc\n\n"
