@@ -1,10 +1,11 @@
-"""Text in, text out: a trained model with its tokenizer, and a conversation with it. Knows no terminal and no network.
+"""Text in, text out: a trained model with its tokenizer. Knows no conversation, no terminal and no network.
 
 What is sent to the model is rendered by `tokenization.chat_template`, as in training.
 """
 
 import contextlib
 import logging
+import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import Literal, Unpack
 import torch
 
 from core.device_manager import DeviceManager
-from core.errors import MismatchError
+from core.errors import DataError, MismatchError
 from inference.continuous_batch import FinishReason, Request
 from inference.engine import Completion, Engine, Stream
 from inference.model_directory import (
@@ -33,7 +34,7 @@ from models.transformer_lm import TransformerLM
 from tokenization.chat_template import render_chat
 from tokenization.tokenizer import StreamDecoder, Tokenizer
 
-__all__ = ["ChatModel", "Conversation", "Message", "Prompt", "Reply", "find_model", "newest_run"]
+__all__ = ["ChatModel", "Message", "Prompt", "Reply", "Score", "find_model", "newest_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,6 @@ Message = Mapping[str, str]
 
 Prompt = str | Sequence[Message]
 """What is asked: a text to be continued, or the messages of a conversation that ends with the user's."""
-
-ANSWER_SHARE = 0.25
-"""Share of the context that a conversation leaves free for an answer that may be that long. Arbitrary."""
 
 WINDOW_BATCHES = 8
 """Batches whose prompts are read from the source at a time. Arbitrary."""
@@ -57,6 +55,15 @@ class Reply:
     text: str
     finish_reason: FinishReason
     num_tokens: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model expects a text: its tokens, ln p of each after those before it, and -log2 p of it all a byte."""
+
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    bits_per_byte: float
 
 
 class ChatModel:
@@ -281,6 +288,27 @@ class ChatModel:
                 yield waiting.pop(next_number)
                 next_number += 1
 
+    def score(self, text: str) -> Score:
+        """How well the model expects a text, with `<s>` before it. One that is longer than the context is read in
+        windows that overlap by half, so that every token is expected from at least half a context before it.
+
+        Raises:
+            DataError: the text is empty, or no text (a lone surrogate).
+
+        >>> ChatModel.load("runs/mine").score("import os").bits_per_byte               # doctest: +SKIP
+        """
+        if not text:
+            raise DataError("the text to score is empty; give it a character at least")
+        ids, context = self.tokenizer.encode(text, add_bos=True), self.engine.context
+        found: list[float] = []
+        start = 0
+        while len(found) < len(ids) - 1:
+            log_p = self.engine.log_probabilities(ids[start : start + context])
+            found += log_p[len(found) - start :]
+            start += context // 2
+        num_bytes = len(text.encode())
+        return Score(tuple(ids[1:]), tuple(found), -sum(found) / math.log(2) / num_bytes)
+
     def _reply(self, completion: Completion) -> Reply:
         return Reply(self.tokenizer.decode(completion.ids), completion.finish_reason, len(completion.ids))
 
@@ -306,73 +334,3 @@ def _as_text(messages: Sequence[Message]) -> str:
         begins_line = text and message["role"] != "assistant"
         text += ("\n" if begins_line else "") + message["content"]
     return text
-
-
-class Conversation:
-    """A conversation that is remembered: `ask`, read the pieces, `ask` again.
-
-    When the history no longer leaves room for an answer, its oldest turns (a question with its answer) are dropped
-    until it does; the system message stays. This is logged as a warning and counted in `num_dropped_turns`.
-
-    Attributes:
-        messages: The history that the model is shown, the system message first.
-        num_dropped_turns: Turns that it is no longer shown, since the beginning.
-    """
-
-    def __init__(self, chat_model: ChatModel, *, system: str | None = None) -> None:
-        self.chat_model = chat_model
-        self.messages: list[Message] = []
-        self.num_dropped_turns = 0
-        self.reset(system=system)
-
-    def reset(self, *, system: str | None = None) -> None:
-        """Begin anew, with this system message or none."""
-        self.messages = [] if system is None else [{"role": "system", "content": system}]
-        self.num_dropped_turns = 0
-
-    def ask(self, text: str, **sampling: Unpack[SamplingOptions]) -> Stream[str]:
-        """The answer to `text`, piece by piece; it is remembered as far as it was read.
-
-        Closing it stops the model; if nothing was read by then, the question is forgotten too.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range.
-            DataError: the question alone leaves no room for an answer; the conversation is as before.
-        """
-        asked: list[Message] = [*self.messages, {"role": "user", "content": text}]
-        messages, num_dropped = self._fit(asked, self.chat_model.settings(**sampling).max_tokens)
-        pieces = self.chat_model.stream_chat(messages, **sampling)
-        if num_dropped:
-            logger.warning(
-                "the conversation is longer than the model's context of %d tokens; the model no longer sees its "
-                "oldest %s",
-                self.chat_model.engine.context,
-                "turn" if num_dropped == 1 else f"{num_dropped} turns",
-            )
-        return Stream(self._remembered(pieces, messages, num_dropped))
-
-    def _remembered(
-        self, pieces: Stream[str], messages: list[Message], num_dropped: int
-    ) -> Generator[str, None, FinishReason | None]:
-        read = ""
-        try:
-            with contextlib.closing(pieces):
-                for piece in pieces:
-                    read += piece
-                    yield piece
-        finally:
-            if read or pieces.finish_reason is not None:
-                self.messages = [*messages, {"role": "assistant", "content": read}]
-                self.num_dropped_turns += num_dropped
-        return pieces.finish_reason
-
-    def _fit(self, messages: list[Message], max_tokens: int) -> tuple[list[Message], int]:
-        """The newest messages that leave room for an answer, and how many turns had to go; never the question."""
-        context = self.chat_model.engine.context
-        limit = context - min(max_tokens, int(context * ANSWER_SHARE))
-        first = 1 if messages[0]["role"] == "system" else 0
-        num_dropped = 0
-        while len(messages) > first + 1 and len(self.chat_model.render(messages)) > limit:
-            messages = messages[:first] + messages[first + 2 :]
-            num_dropped += 1
-        return messages, num_dropped

@@ -241,6 +241,15 @@ class Engine:
                 features = features[:, -1]
             return self.model.logits(features).float()
 
+    @torch.inference_mode()
+    def log_probabilities(self, ids: Sequence[int]) -> list[float]:
+        """ln p of each id but the first, after those before it; at most a context of them."""
+        row = torch.tensor(ids, device=self.device)
+        with self._precision():
+            logits = self.model(row[None, :-1])[0]
+        log_p = logits.float().log_softmax(dim=-1).gather(1, row[1:, None])
+        return [float(value) for value in log_p[:, 0].tolist()]
+
     def _precision(self) -> AbstractContextManager[Any]:
         if self.weights is not None or self.dtype == torch.float32:
             return contextlib.nullcontext()

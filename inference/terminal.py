@@ -3,21 +3,37 @@
 import contextlib
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from pathlib import Path
+from typing import Literal, TextIO
 
 from core.config import nearest
-from core.errors import ConfigError, DataError, UsageError
-from inference.chat import ChatModel, Conversation
+from core.errors import ConfigError, DataError, DiskError, UsageError
+from core.files import write_json
+from core.json_files import json_object
+from inference.chat import ChatModel
 from inference.command_line import NAMES, changed_sampling
+from inference.conversation import Conversation
+from inference.engine import Stream
+from inference.feedback import append_feedback, feedback_file, model_fingerprint
 from inference.sampling_settings import SamplingOptions, SamplingSettings
 
 COMMANDS = {
     "/help": "this list",
+    "/retry": "answer the last question again",
+    "/history": "show the conversation",
+    "/save FILE": 'write the conversation as {"messages": [...]}, which is also a record for instruction tuning',
+    "/load FILE": "go on with a conversation that was saved",
+    "/good": "keep the last answer as a good one, in feedback.jsonl of the run",
+    "/bad": "keep it as a bad one",
+    "/correct TEXT": "keep what it should have been, and go on as if it had been said",
     "/reset": "forget the conversation; the system message stays",
     "/system TEXT": "begin anew with this system message; without TEXT with none",
     "/set NAME VALUE": "change a setting, also as /NAME VALUE, for example /temperature 0.5 or /top_p off",
     "/exit": "leave, as /quit and Ctrl-D do",
 }
+
+BLOCK = '"""'
+"""Alone on a line, it begins a text of several lines and ends it."""
 
 CONTROL_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 """What a terminal would obey is shown by its picture: a model can have learned escape sequences from its data."""
@@ -50,6 +66,11 @@ class TerminalChat:
         while True:
             try:
                 line = read_line().strip()
+                if line == BLOCK:
+                    line = self._block(read_line)
+                    if line:
+                        self.answer(line)
+                    continue
                 if line in ("/exit", "/quit"):
                     return
                 if line.startswith("/"):
@@ -60,7 +81,7 @@ class TerminalChat:
                 return
             except KeyboardInterrupt:
                 self._note("\n(stopped; Ctrl-D or /exit leaves)")
-            except (UsageError, ConfigError, DataError) as error:
+            except (UsageError, ConfigError, DataError, DiskError) as error:
                 self._note(f"error[{error.code}]: {error}")
 
     def answer(self, text: str) -> None:
@@ -69,7 +90,10 @@ class TerminalChat:
         Raises:
             DataError: the text leaves no room for an answer.
         """
-        with contextlib.closing(self.conversation.ask(text, **self.sampling)) as pieces:
+        self._show(self.conversation.ask(text, **self.sampling))
+
+    def _show(self, answer: Stream[str]) -> None:
+        with contextlib.closing(answer) as pieces:
             for piece in pieces:
                 self._write(piece)
         self._write("\n")
@@ -80,12 +104,37 @@ class TerminalChat:
     def _settings(self) -> SamplingSettings:
         return SamplingSettings.from_dict(self.sampling)
 
+    @staticmethod
+    def _block(read_line: Callable[[], str]) -> str:
+        lines: list[str] = []
+        while (line := read_line().rstrip("\r\n")).strip() != BLOCK:
+            lines.append(line)
+        return "\n".join(lines)
+
     def _obey(self, line: str) -> None:
         command, _, argument = line.partition(" ")
         argument = argument.strip()
         name = command[1:].replace("-", "_")
         if command == "/help":
             self._help()
+        elif command == "/retry":
+            self._show(self.conversation.retry(**self.sampling))
+        elif command == "/history":
+            for message in self.conversation.messages:
+                self._note(f"{message['role']}: {message['content']}")
+        elif command == "/save":
+            path = _file(command, argument)
+            write_json(path, {"messages": self.conversation.messages})
+            self._note(f"({len(self.conversation.messages)} messages are in {path})")
+        elif command == "/load":
+            self._load(_file(command, argument))
+        elif command in ("/good", "/bad"):
+            self._keep(1 if command == "/good" else -1, None)
+        elif command == "/correct":
+            if not argument:
+                raise UsageError("expected what the answer should have been: /correct TEXT")
+            self._keep(-1, argument)
+            self.conversation.correct(argument)
         elif command == "/reset":
             self.conversation.reset(system=self.system)
             self._note("(the conversation is forgotten)")
@@ -102,6 +151,30 @@ class TerminalChat:
             known = [command.split()[0] for command in COMMANDS] + [f"/{name}" for name in NAMES]
             raise UsageError(f"{command}: no such command{nearest(command, known)} (/help lists them)")
 
+    def _load(self, path: Path) -> None:
+        try:
+            messages = json_object(path, mistake=DataError).get("messages")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            raise DataError(f'{path}: expected {{"messages": [...]}}, as /save writes it')
+        try:
+            self.conversation.load(messages)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        self.system = messages[0]["content"] if messages[0]["role"] == "system" else None
+        self._note(f"({len(messages)} messages; go on)")
+
+    def _keep(self, rating: Literal[1, -1], correction: str | None) -> None:
+        self.conversation.last_answer()
+        directory = self.conversation.chat_model.directory
+        if directory is None:
+            raise DataError("this model was loaded from no directory that feedback could be kept in")
+        path, messages = feedback_file(directory), self.conversation.messages
+        model = model_fingerprint(directory)
+        append_feedback(path, messages, rating=rating, correction=correction, model=model)
+        self._note(f"(kept in {path})")
+
     def _set(self, name: str, value: str) -> None:
         if not name or not value.strip():
             raise UsageError(
@@ -113,6 +186,7 @@ class TerminalChat:
     def _help(self) -> None:
         for command, meaning in COMMANDS.items():
             self._note(f"  {command:<18} {meaning}")
+        self._note(f"  {BLOCK:<18} alone on a line: begins and ends a text of several lines")
         values = self._settings.to_dict()
         self._note("settings: " + ", ".join(f"{name} {values[name]}" for name in NAMES))
 
@@ -143,3 +217,9 @@ def line_reader(source: TextIO) -> Callable[[], str]:
         return line
 
     return next_line
+
+
+def _file(command: str, argument: str) -> Path:
+    if not argument:
+        raise UsageError(f"expected the name of a file: {command} FILE")
+    return Path(argument).expanduser()

@@ -2,13 +2,15 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from core.errors import ConfigError, CorruptArtifactError, DataError, DeviceError, MismatchError
-from inference.chat import ChatModel, Conversation, Reply
+from inference.chat import ChatModel, Reply
+from inference.conversation import Conversation
 from inference.engine import Stream
 from tests.inference.tiny_models import VOCABULARY, save_tiny_model, tiny_model
 from tokenization.chat_template import render_chat
@@ -384,3 +386,38 @@ def test_an_empty_answer_is_remembered(chat_model: ChatModel, monkeypatch: pytes
 
 def test_the_vocabulary_of_the_tests_has_rows_without_a_token(chat_model: ChatModel) -> None:
     assert chat_model.tokenizer.vocab_size < VOCABULARY == chat_model.allowed.numel()
+
+
+# --- scores ---
+
+
+@pytest.mark.parametrize("num_characters", [1, 40, 300, 1000])
+def test_the_score_of_a_text_is_that_of_the_forward_pass_over_each_window(
+    chat_model: ChatModel, num_characters: int
+) -> None:
+    text = ("Iron é ore. " * 100)[:num_characters]
+    score = chat_model.score(text)
+    ids = chat_model.tokenizer.encode(text, add_bos=True)
+    assert list(score.ids) == ids[1:]
+    assert (len(ids) > 128) == (num_characters >= 300), (
+        "one text fits the context of 128 tokens, the others do not"
+    )
+    for place in range(1, len(ids)):
+        # The window in which the token is scored is the first that holds it.
+        start = next(start for start in range(0, len(ids), 64) if place < start + 128)
+        assert place - start >= 64 or start == 0
+        with torch.no_grad():
+            logits = chat_model.engine.model(torch.tensor([ids[start:place]]))[0, -1]
+        expected = float(logits.log_softmax(-1)[ids[place]])
+        assert score.log_probabilities[place - 1] == pytest.approx(expected, abs=1e-4)
+        if place > 140:
+            break
+    bits = -sum(score.log_probabilities) / math.log(2)
+    assert score.bits_per_byte == pytest.approx(bits / len(text.encode()))
+
+
+def test_a_text_that_is_none_has_no_score(chat_model: ChatModel) -> None:
+    with pytest.raises(DataError, match="the text to score is empty"):
+        chat_model.score("")
+    with pytest.raises(DataError, match="surrogate"):
+        chat_model.score("\ud800")

@@ -1,7 +1,10 @@
 """The conversation in a terminal, with lines and Ctrl-C from a script."""
 
 import io
+import json
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +12,7 @@ from core.errors import DataError, Preempted
 from inference.chat import ChatModel
 from inference.command_line import NAMES
 from inference.terminal import COMMANDS, TerminalChat, line_reader
-from tests.inference.tiny_models import tiny_model
+from tests.inference.tiny_models import save_tiny_model, tiny_model
 from tokenization.tokenizer import Tokenizer
 
 GREEDY = {"temperature": 0.0, "max_tokens": 4}
@@ -115,11 +118,106 @@ def test_help_names_every_command_and_setting_with_its_value(chat_model: ChatMod
     assert "temperature 0.0" in notes and "max_tokens 4" in notes and "top_p None" in notes
 
 
+def test_several_lines_between_quotes_are_one_question(chat_model: ChatModel) -> None:
+    _, _, chat = talk(chat_model, '"""\n', "  first\r\n", "\n", "/exit\n", '"""\n', '"""', '"""', "iron?")
+    assert [m["content"] for m in chat.conversation.messages if m["role"] == "user"] == [
+        "  first\n\n/exit",
+        "iron?",
+    ]
+
+
+def test_retry_puts_another_answer_in_the_place_of_the_last(chat_model: ChatModel) -> None:
+    output, _, chat = talk(chat_model, "iron?", "coal?", "/temperature 3", "/top_k off", "/seed 1", "/retry")
+    lines = output.splitlines()
+    assert [message["content"] for message in chat.conversation.messages[::2]] == ["iron?", "coal?"]
+    before, again = talk(chat_model, "iron?", "coal?")[2].conversation.messages, chat.conversation.messages
+    assert before[:3] == again[:3] and before[3] != again[3]
+    assert lines
+
+
+def test_a_saved_conversation_goes_on_where_it_was_and_is_a_record_for_tuning(
+    chat_model: ChatModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "talk.json"
+    _, notes, chat = talk(chat_model, "iron?", f"/save {path}", "coal?", system="Be short.")
+    assert f"(3 messages are in {path})" in notes
+    assert json.loads(path.read_text()) == {"messages": chat.conversation.messages[:3]}
+    loaded = talk(chat_model, "x", f"/load {path}", "coal?")[2]
+    assert loaded.conversation.messages == chat.conversation.messages
+    assert (
+        talk(chat_model, f"/load {path}", "/reset")[2].conversation.messages == chat.conversation.messages[:1]
+    )
+    _, notes, _ = talk(chat_model, f"/load {path}", "/history")
+    assert f"system: Be short.\nuser: iron?\nassistant: {chat.conversation.messages[2]['content']}\n" in notes
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, r"cannot be read \(No such file"),
+        ("{", r"talk.json:1: not valid JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"messages": 3}', r'expected \{"messages": \[...\]\}, as /save'),
+        ('{"messages": ["a"]}', r'expected \{"messages": \[...\]\}, as /save'),
+        ('{"messages": []}', "expected messages of which the last is the assistant's"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "expected messages of which the last is the"),
+        (
+            '{"messages": [{"role": "user"}, {"role": "assistant", "content": "a"}]}',
+            "message 0 has no 'content'",
+        ),
+    ],
+    ids=str,
+)
+def test_a_file_that_is_no_conversation_is_named_and_changes_nothing(
+    chat_model: ChatModel, tmp_path: Path, content: str | None, reason: str
+) -> None:
+    path = tmp_path / "talk.json"
+    if content is not None:
+        path.write_text(content)
+    _, notes, chat = talk(chat_model, "iron?", f"/load {path}")
+    assert re.search(rf"error\[E020\]: {re.escape(str(path))}.*{reason}|error\[E020\]: .*{reason}", notes)
+    assert len(chat.conversation.messages) == 2
+
+
+def test_feedback_is_kept_beside_the_run_and_a_correction_is_what_was_said(
+    small_tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    save_tiny_model(run / "finetune" / "final", small_tokenizer)
+    model = ChatModel.load(run)
+    _, notes, chat = talk(model, "iron?", "/good", "/bad", "/correct Fe.", "/history")
+    records = [json.loads(line) for line in (run / "feedback.jsonl").read_text().splitlines()]
+    said = records[0]["messages"][-1]["content"]
+    assert [(r["rating"], r["correction"]) for r in records] == [(1, None), (-1, None), (-1, "Fe.")]
+    assert all(r["messages"][0] == {"role": "user", "content": "iron?"} for r in records)
+    assert all(r["messages"][-1] == {"role": "assistant", "content": said} for r in records)
+    assert len({r["model"] for r in records}) == 1 and len(records[0]["model"]) == 64
+    assert chat.conversation.messages[-1] == {"role": "assistant", "content": "Fe."}
+    assert notes.count(f"(kept in {run.absolute()}/feedback.jsonl)") == 3
+
+
+def test_feedback_that_cannot_be_written_is_reported_and_the_conversation_goes_on(
+    small_tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    model = ChatModel.load(save_tiny_model(tmp_path / "m", small_tokenizer))
+    (tmp_path / "m" / "feedback.jsonl").mkdir()
+    _, notes, chat = talk(model, "iron?", "/good", "coal?")
+    assert "error[E031]" in notes and "feedback.jsonl" in notes
+    assert len(chat.conversation.messages) == 4
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
         ("/temprature 3", r"error[E001]: /temprature: no such command; did you mean '/temperature'? (/help"),
         ("/stats", "error[E001]: /stats: no such command"),
+        ("/retry", "error[E020]: there is no answer yet; ask something first"),
+        ("/good", "error[E020]: there is no answer yet"),
+        ("/correct", "error[E001]: expected what the answer should have been: /correct TEXT"),
+        ("/correct Fe.", "error[E020]: there is no answer yet"),
+        ("/save", "error[E001]: expected the name of a file: /save FILE"),
+        ("/load", "error[E001]: expected the name of a file: /load FILE"),
+        ("/save /dev/null/x", "error[E03"),
         ("/set", "error[E001]: expected a setting and a value"),
         ("/seed", "error[E001]: expected a setting and a value"),
         ("/set seed", "error[E001]: expected a setting and a value"),
