@@ -1,11 +1,13 @@
 """Tokens a second on this machine, beside transformers' generate and llama.cpp: one model's shape, random weights.
 
 Each contender runs in a process of its own, in turns, several rounds; the fastest quarter of its steps counts, because
-what else runs on the machine slows steps down and speeds none up. Ratios are what to read.
+what else runs on the machine slows steps down and speeds none up. Ratios are what to read. With `--threads 1` seconds
+are the processor's, which other processes disturb less.
 
     python benchmarks/inference.py                                   # about four minutes on two cores
     python benchmarks/inference.py --llama-python VENV/bin/python    # with llama.cpp: pip install llama-cpp-python gguf
     python benchmarks/inference.py --cold runs/quickstart            # only: seconds from start to the first word
+    python benchmarks/inference.py --quality runs/quickstart         # only: bits per byte in each format
 """
 
 import argparse
@@ -41,6 +43,9 @@ PROMPT_TOKENS = 16
 DECODE_TOKENS = 48
 PREFILL_TOKENS = 512
 WEIGHTS = ("float32", "bfloat16", "float16", "int8")
+
+THREADS = "OMP_NUM_THREADS"
+"""Of torch and of llama.cpp, in the environment of the contenders."""
 
 Times = Iterator[float]
 Contender = Callable[[], tuple[Callable[[int], Times], Callable[[], Times]]]
@@ -99,7 +104,7 @@ def transformers(dtype: str) -> Any:
         moments: list[float] = []
 
         def note(ids: Any, scores: Any) -> Any:
-            moments.append(time.perf_counter())
+            moments.append(_now())
             return scores
 
         ids = torch.tensor([_prompt(PROMPT_TOKENS, row) for row in range(rows)])
@@ -119,7 +124,7 @@ def llama_cpp(kind: str) -> Any:
     """llama.cpp by its C interface, from a GGUF file without a vocabulary."""
     import llama_cpp as llama  # type: ignore[import-not-found, unused-ignore]
 
-    threads = os.cpu_count() or 1
+    threads = int(os.environ[THREADS])
     llama.llama_backend_init()
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model.gguf"
@@ -227,9 +232,13 @@ def _prompt(length: int, row: int = 0) -> list[int]:
 
 
 def _timed(work: Callable[[], object]) -> Times:
-    begun = time.perf_counter()
+    begun = _now()
     work()
-    yield time.perf_counter() - begun
+    yield _now() - begun
+
+
+def _now() -> float:
+    return time.process_time() if os.environ[THREADS] == "1" else time.perf_counter()
 
 
 def run_child(name: str) -> None:
@@ -246,9 +255,9 @@ def run_child(name: str) -> None:
     print(json.dumps(found))
 
 
-def _in_new_process(python: str, name: str) -> dict[str, Any] | None:
+def _in_new_process(python: str, name: str, threads: int) -> dict[str, Any] | None:
     command = [python, "-W", "ignore", __file__, "--child", name]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), THREADS: str(threads)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         print(f"{name}: left out ({(done.stderr.strip() or '?').splitlines()[-1]})", file=sys.stderr)
@@ -297,17 +306,38 @@ def cold_starts(run: str, rounds: int) -> None:
         print(f"{name}: {seconds:.2f} s from start to first word")
 
 
+def quality(run: str) -> None:
+    """Print the bits per byte of a run's held-out text for each format, the model's own first."""
+    from data_processing.rows.token_rows import TokenRows
+    from inference.chat import ChatModel
+
+    rows = TokenRows(Path(run) / "dataset" / "test")
+    own: float | None = None
+    for weights in (None, *WEIGHTS):
+        model = ChatModel.load(Path(run) / "pretrain", device="cpu", weights=weights)  # type: ignore[arg-type]
+        texts = [model.tokenizer.decode(rows.tokens(index).tolist()) for index in range(min(len(rows), 100))]
+        num_bytes = [len(text.encode()) for text in texts]
+        bits = sum(
+            model.score(text).bits_per_byte * length for text, length in zip(texts, num_bytes, strict=True)
+        )
+        found = bits / sum(num_bytes)
+        own = own or found
+        print(f"{weights or 'as trained'}: {found:.5f} bits per byte ({found - own:+.5f})", flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each contender")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each contender")
     parser.add_argument("--only", nargs="*", default=[], help="parts of the names of those to run")
     parser.add_argument("--llama-python", metavar="FILE", help="Python that has llama_cpp and gguf")
     parser.add_argument(
         "--cold", metavar="RUN", help="measure start-up with this run's model, and nothing else"
     )
+    parser.add_argument("--quality", metavar="RUN", help="score held-out rows of this run, and nothing else")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.child:
@@ -316,6 +346,9 @@ def main() -> None:
     if flags.cold:
         cold_starts(flags.cold, flags.rounds)
         return
+    if flags.quality:
+        quality(flags.quality)
+        return
     names = [n for n in CONTENDERS if not flags.only or any(part in n for part in flags.only)]
     if flags.llama_python is None:
         names = [name for name in names if not name.startswith("llama.cpp")]
@@ -323,7 +356,7 @@ def main() -> None:
     for _ in range(flags.rounds):
         for name in names:
             python = flags.llama_python if name.startswith("llama.cpp") else sys.executable
-            if (found := _in_new_process(python, name)) is not None:
+            if (found := _in_new_process(python, name, flags.threads)) is not None:
                 results[name].append(found)
     measured = {name: rounds for name, rounds in results.items() if rounds}
     references = [name for name in REFERENCES if name in measured]

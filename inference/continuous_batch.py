@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length"]
 """Why an answer ended: "stop" = with a stop token; "length" = at max_tokens or at the end of the context."""
 
-PREFILL_TOKENS = 256
-"""Most tokens of prompts, padding included, that one step reads while others wait for their next token."""
+PREFILL_TOKENS = 128
+"""Most tokens of prompts, padding included, that one step reads while others wait for their next token.
+
+12 x 768, one core, float16 and int8: 512 tokens take 510 and 333 ms in pieces of 32, 434 and 256 of 64, 402 and 249 of
+128, 399 and 235 of 256; a piece of 128 is a wait of 112 and 73 ms."""
 
 
 @dataclass(frozen=True)
