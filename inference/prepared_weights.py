@@ -6,6 +6,7 @@ Where a token is made, time goes into reading weights once, so that fewer bytes 
 what each format costs in bits per byte and gains in tokens a second.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -50,13 +51,12 @@ def prepare_weights(model: TransformerLM, weights: WeightFormat) -> torch.dtype:
 
 def fast_weights(device: torch.device) -> WeightFormat | None:
     """The fastest format of those in which answers are as good as in float32; None = leave the weights as they are."""
-    if device.type != "cpu":
-        return None
-    try:
-        check_weights("float16", device)
-    except ConfigError:
-        return "float32"
-    return "float16"
+    formats: tuple[WeightFormat, ...] = ("float16", "float32") if device.type == "cpu" else ()
+    for weights in formats:
+        with contextlib.suppress(ConfigError):
+            check_weights(weights, device)
+            return weights
+    return None
 
 
 def check_weights(weights: WeightFormat, device: torch.device) -> None:

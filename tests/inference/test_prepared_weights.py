@@ -118,7 +118,7 @@ def test_products_that_add_up_wrongly_are_refused_with_what_to_choose(
 def test_a_format_that_this_build_of_torch_lacks_is_refused_or_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def missing(weight: torch.Tensor, bias: torch.Tensor | None) -> inference.prepared_weights.Product:
+    def missing(*arguments: object) -> inference.prepared_weights.Product:
         raise RuntimeError("Didn't find engine for operation quantized::linear_prepack_fp16\nmore")
 
     monkeypatch.setattr(inference.prepared_weights, "_float16_product", missing)
@@ -127,6 +127,8 @@ def test_a_format_that_this_build_of_torch_lacks_is_refused_or_passed_over(
     ):
         check_weights("float16", CPU)
     assert fast_weights(CPU) == "float32"
+    monkeypatch.setattr(inference.prepared_weights, "_packed_product", missing)
+    assert fast_weights(CPU) is None
     assert fast_weights(torch.device("cuda")) is None
 
 
