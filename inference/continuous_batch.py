@@ -146,6 +146,7 @@ class ContinuousBatch:
         )
         return key
 
+    @torch.inference_mode()
     def cancel(self, key: int) -> None:
         """End a request without another event; its row is free at once. Unknown and ended keys are ignored."""
         if self._partial is not None and self._partial.key == key:

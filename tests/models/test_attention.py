@@ -143,24 +143,26 @@ def test_padding_with_equal_positions_sees_itself_only() -> None:
     assert mask[0, 0].tolist() == seen_by_hand([3, 1, 1, 1])
 
 
-def test_cache_mask_leaves_the_fast_paths_without_a_mask() -> None:
+def mask_of(lengths: list[int], num_new: int) -> list[object] | None:
     cache = KVCache(SHAPES["qwen3"], batch_size=2, max_length=10)
-    device = torch.device("cpu")
-    assert cache_mask(cache, num_tokens=4, device=device) is None
-    cache.advance(4)
-    assert cache_mask(cache, num_tokens=1, device=device) is None
-    mask = cache_mask(cache, num_tokens=2, device=device)
-    assert mask is not None
-    assert mask.tolist() == [[[[True] * 5 + [False], [True] * 6]]]
+    cache.lengths[:] = torch.tensor(lengths)
+    cache.begin(2, num_new)
+    mask = cache_mask(cache)
+    return None if mask is None else mask[:, 0].tolist()
 
 
-def test_cache_mask_hides_padding_and_leaves_no_row_empty() -> None:
-    cache = KVCache(SHAPES["qwen3"], batch_size=2, max_length=10, left_padding=torch.tensor([0, 2]))
-    mask = cache_mask(cache, num_tokens=3, device=torch.device("cpu"))
-    assert mask is not None
-    first = [[True, False, False], [True, True, False], [True, True, True]]
-    second = [[True, False, False], [False, True, False], [False, False, True]]
-    assert mask[:, 0].tolist() == [first, second]
+def test_cache_mask_leaves_the_fast_paths_without_a_mask() -> None:
+    assert mask_of([0, 0], 4) is None
+    assert mask_of([4, 4], 1) is None
+    assert mask_of([4, 4], 2) == [[[True] * 5 + [False], [True] * 6]]
+
+
+def test_cache_mask_hides_what_is_after_the_end_of_a_row() -> None:
+    assert mask_of([3, 1], 1) == [[[True] * 4], [[True, True, False, False]]]
+    assert mask_of([1, 0], 2) == [
+        [[True, True, False], [True, True, True]],
+        [[True, False, False], [True, True, False]],
+    ]
 
 
 @pytest.mark.parametrize("shape", ["qwen3-grouped", "qwen3-one-kv-head", "llama-bias", "llama"])
