@@ -191,13 +191,11 @@ class TerminalChat:
         self._note("settings: " + ", ".join(f"{name} {values[name]}" for name in NAMES))
 
     def _write(self, text: str) -> None:
-        if self._output.isatty():
-            text = text.translate(CONTROL_PICTURES)
-        self._output.write(text)
+        self._output.write(_visible(text, self._output))
         self._output.flush()
 
     def _note(self, text: str) -> None:
-        print(text, file=self._notes, flush=True)
+        print(_visible(text, self._notes), file=self._notes, flush=True)
 
 
 def line_reader(source: TextIO) -> Callable[[], str]:
@@ -223,3 +221,7 @@ def _file(command: str, argument: str) -> Path:
     if not argument:
         raise UsageError(f"expected the name of a file: {command} FILE")
     return Path(argument).expanduser()
+
+
+def _visible(text: str, screen: TextIO) -> str:
+    return text.translate(CONTROL_PICTURES) if screen.isatty() else text

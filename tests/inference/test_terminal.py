@@ -278,6 +278,17 @@ def test_escape_sequences_do_not_reach_a_terminal_but_do_reach_a_file(
         assert screen.getvalue() == expected
 
 
+@pytest.mark.parametrize(("terminal", "expected"), [(True, "a␛[2J"), (False, "a\x1b[2J")])
+def test_the_history_on_a_terminal_has_no_escape_sequences(
+    chat_model: ChatModel, terminal: bool, expected: str
+) -> None:
+    notes = Screen(terminal=terminal)
+    chat = TerminalChat(chat_model, {}, output=Screen(), notes=notes)
+    chat.conversation.messages = [{"role": "assistant", "content": "a\x1b[2J"}]
+    chat.run(reader(["/history"]))
+    assert notes.getvalue() == f"assistant: {expected}\n"
+
+
 class Answered:
     """A stream of one piece."""
 
