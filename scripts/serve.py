@@ -8,6 +8,7 @@ from pathlib import Path
 from core.errors import ConfigError, DataError, UsageError
 from core.logs import log_to_console
 from inference.command_line import Parser, given_sampling
+from inference.server.address import check_certificate, listen
 from pipeline.command import run_command
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,13 @@ def parser() -> Parser:
         default=64,
         metavar="N",
         help="answers that wait; more get 429. Default: 64.",
+    )
+    server.add_argument(
+        "--drain-seconds",
+        type=int,
+        default=30,
+        metavar="N",
+        help="how long answers may go on after SIGTERM. Default: 30.",
     )
     server.add_argument(
         "--api-key-file",
@@ -95,7 +103,7 @@ def main(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     flags = parser().parse_args(arguments)
     sampling = given_sampling(flags)
-    for name, least in (("max_running", 1), ("max_waiting", 0)):
+    for name, least in (("max_running", 1), ("max_waiting", 0), ("drain_seconds", 0)):
         if (value := getattr(flags, name)) < least:
             raise UsageError(f"--{name.replace('_', '-')} {value}: expected {least} or more")
     if not 0 <= flags.port <= 65535:
@@ -109,16 +117,16 @@ def main(arguments: list[str]) -> int:
             )
     key = api_key(flags.api_key_file)
     log_to_console(verbose=flags.debug)
-    # Imported after the flags are checked: torch takes a second to load.
-    from inference.chat import ChatModel, newest_run
-    from inference.server.http import Access
-    from inference.server.serving import ServerSettings, check_certificate, listen, serve
-
     certificate = None if flags.cert is None else (flags.cert, flags.key)
     if certificate is not None:
         check_certificate(*certificate)
-    # Before the model is loaded, which takes longer.
     with listen(flags.host, flags.port) as listening:
+        # Imported after flags and address are checked: torch takes a second to load.
+        from inference.chat import ChatModel, newest_run
+        from inference.server.connections import Limits
+        from inference.server.http import Access
+        from inference.server.serving import ServerSettings, serve
+
         path = Path(flags.model or newest_run())
         chat_model = ChatModel.load(path, device=flags.device)
         settings = ServerSettings(
@@ -127,6 +135,7 @@ def main(arguments: list[str]) -> int:
             max_running=flags.max_running,
             max_waiting=flags.max_waiting,
             feedback=flags.feedback,
+            limits=Limits(drain_seconds=flags.drain_seconds),
             access=Access(key, tuple(flags.allow_host), tuple(flags.cors)),
         )
         host, port = listening.getsockname()[:2]

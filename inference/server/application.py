@@ -64,6 +64,10 @@ class Application:
             "/feedback": {"POST": self._feedback},
         }
 
+    def close(self) -> None:
+        """End the scheduler; what is unfinished fails. The event loop of the requests must still run."""
+        self._scheduler.close()
+
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """One request, as ASGI gives it."""
         exchange = Exchange(scope, receive, send, limits=self._limits)

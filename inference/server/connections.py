@@ -38,7 +38,8 @@ class DeadlineProtocol(H11Protocol):
         """A client is there; its request is awaited."""
         super().connection_made(transport)
         # What the system does not take at once is not taken: otherwise up to 64 KiB could wait for ever, unseen.
-        transport.set_write_buffer_limits(high=0)
+        # Not 0: asyncio's TLS takes an empty buffer for a full one then, and waits for ever itself.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._await_head()
 
     def data_received(self, data: bytes) -> None:

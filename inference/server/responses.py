@@ -112,7 +112,7 @@ class Reply:
             content = [
                 {
                     **self._token_logprob(said.event.token, said.event.logprob),
-                    "top_logprobs": [self._token_logprob(*entry) for entry in said.event.top_logprobs],
+                    "top_logprobs": [self._token_logprob(*entry) for entry in self._likeliest(said)],
                 }
                 for said in tokens
             ]
@@ -121,10 +121,14 @@ class Reply:
             "tokens": [self._name(said.event.token) for said in tokens],
             "token_logprobs": [said.event.logprob for said in tokens],
             "top_logprobs": [
-                {self._name(token): logprob for token, logprob in said.event.top_logprobs} for said in tokens
+                {self._name(token): logprob for token, logprob in self._likeliest(said)} for said in tokens
             ],
             "text_offset": [said.offset for said in tokens],
         }
+
+    def _likeliest(self, said: SaidToken) -> list[tuple[int, float]]:
+        """The tokens beside a chosen one. A model may have more rows than there are tokens; those have no name."""
+        return [entry for entry in said.event.top_logprobs if entry[0] < self.tokenizer.vocab_size]
 
     def _token_logprob(self, token: int | None, logprob: float | None) -> Json:
         assert token is not None

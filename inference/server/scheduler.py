@@ -47,7 +47,8 @@ class _Job:
     ticket: int
     began: float
     made: list[int] = field(default_factory=list)
-    num_rescues: int = 0
+    num_chances: int = 3
+    """Steps with it that may fail without a cause that is found. Arbitrary."""
 
     @property
     def rest(self) -> Request:
@@ -225,17 +226,16 @@ class Scheduler:
         logger.warning("a step with %d requests failed (%s); trying each alone", len(jobs), error)
         self._jobs.clear()
         self._renew_batch()
-        survivors = []
-        for job in jobs:
-            job.num_rescues += 1
-            # Twice in a step that failed and innocent twice: then it fails only in company, and would again.
-            cause = error if job.num_rescues > 2 else self._failure_alone(job)
+        causes = [self._failure_alone(job) for job in jobs]
+        for job, cause in zip(jobs, causes, strict=True):
+            if not any(causes):
+                # They fail only in company, or by chance: once more, but not for ever.
+                job.num_chances -= 1
+                cause = None if job.num_chances else error
             if cause is None:
-                survivors.append(job)
+                self._add(job)
             else:
                 self._fail(job, cause)
-        for job in survivors:
-            self._add(job)
 
     def _failure_alone(self, job: _Job) -> Exception | None:
         """What the request's next token raises when nothing else runs; the token is thrown away."""

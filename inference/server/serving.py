@@ -1,17 +1,14 @@
-"""From a model to a process that serves it: address, certificate, assembly, and an orderly end. Knows no route."""
+"""From a model to a process that serves it: assembly, and an orderly end. Knows no route."""
 
 import asyncio
-import contextlib
 import functools
 import signal
 import socket
-import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.errors import AddressError, MissingDependencyError
+from core.errors import MissingDependencyError
 from inference.chat import ChatModel
 from inference.continuous_batch import ContinuousBatch
 from inference.feedback import feedback_file, model_fingerprint
@@ -31,10 +28,6 @@ from inference.server.http import Access
 from inference.server.metrics import Metrics
 from inference.server.page import load_page
 from inference.server.scheduler import Scheduler
-
-SEND_BUFFER_BYTES = 1 << 16
-"""Of a connection, in the system. Linux would let it grow to 4 MB: as many answers as a client would have to leave
-unread before it is noticed."""
 
 
 @dataclass(frozen=True)
@@ -58,55 +51,8 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket at the address; connections wait in it until `serve` answers them.
-
-    Args:
-        port: 0 = any that is free.
-
-    Raises:
-        AddressError: the address is in use, not this machine's, or not allowed.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise AddressError(f"--host {host}: no such address ({error}); name one of this machine's") from None
-    try:
-        # A port that the last process left a minute ago is free.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        listening.bind(address)
-        listening.listen(1024)
-    except OSError as error:
-        listening.close()
-        raise AddressError(
-            f"{host} port {port}: cannot be listened on ({error.strerror}); choose another with --host or --port"
-        ) from None
-    return listening
-
-
-def check_certificate(certificate: Path, key: Path) -> None:
-    """Nothing, when they can be served with.
-
-    Raises:
-        AddressError: one cannot be read, or they do not belong together.
-    """
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
-        raise AddressError(
-            f"--cert {certificate} --key {key}: no certificate with its key ({reason}); expected two PEM files, the "
-            "key without a password"
-        ) from None
-
-
-@contextlib.contextmanager
-def application(chat_model: ChatModel, settings: ServerSettings) -> Iterator[Application]:
-    """The routes around a model, whose scheduler runs until the block ends."""
+def new_application(chat_model: ChatModel, settings: ServerSettings) -> Application:
+    """The routes around a model; its scheduler runs until `close`."""
     directory = chat_model.directory
     assert directory is not None, "a model that was loaded from a directory"
     metrics = Metrics()
@@ -115,20 +61,17 @@ def application(chat_model: ChatModel, settings: ServerSettings) -> Iterator[App
         max_running=settings.max_running,
         max_waiting=settings.max_waiting,
     )
-    try:
-        yield Application(
-            chat_model,
-            scheduler,
-            Completions(chat_model, scheduler, metrics, name=settings.name, defaults=settings.defaults),
-            metrics,
-            load_page(),
-            access=settings.access,
-            limits=settings.limits,
-            feedback_file=settings.feedback or feedback_file(directory),
-            fingerprint=model_fingerprint(directory),
-        )
-    finally:
-        scheduler.close()
+    return Application(
+        chat_model,
+        scheduler,
+        Completions(chat_model, scheduler, metrics, name=settings.name, defaults=settings.defaults),
+        metrics,
+        load_page(),
+        access=settings.access,
+        limits=settings.limits,
+        feedback_file=settings.feedback or feedback_file(directory),
+        fingerprint=model_fingerprint(directory),
+    )
 
 
 def new_server(app: Any, limits: Limits, certificate: tuple[Path, Path] | None = None) -> uvicorn.Server:
@@ -142,7 +85,7 @@ def new_server(app: Any, limits: Limits, certificate: tuple[Path, Path] | None =
             lifespan="off",
             log_config=None,
             access_log=False,
-            log_level="warning",
+            log_level="critical",  # What goes wrong in a request, the application has said already.
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=limits.drain_seconds,
@@ -163,6 +106,14 @@ def serve(
     # uvicorn raises a signal once more when it has ended, for whoever was there before: it shall not end us then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    with application(chat_model, settings) as app:
-        server = new_server(app, settings.limits, certificate)
-        asyncio.run(server.serve(sockets=[listening]))
+    app = new_application(chat_model, settings)
+    asyncio.run(run(new_server(app, settings.limits, certificate), app, listening))
+
+
+async def run(server: uvicorn.Server, app: Application, listening: socket.socket) -> None:
+    """Serve until the server is told to exit."""
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        # While the loop still runs, into which the scheduler's thread calls.
+        await asyncio.to_thread(app.close)
