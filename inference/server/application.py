@@ -11,6 +11,7 @@ from typing import Any
 from core.errors import BloomeryError
 from inference.chat import ChatModel
 from inference.feedback import append_feedback
+from inference.sampling_settings import SamplingOptions, SamplingSettings
 from inference.server.completions import Completions
 from inference.server.connections import Limits
 from inference.server.http import Access, ClientLeft, Exchange, Scope
@@ -25,6 +26,11 @@ Route = Callable[[Exchange], Awaitable[None]]
 
 OPEN_PATHS = ("/", "/health")
 """Answered without a key: the page holds nothing, and who watches over the process needs none."""
+
+SAMPLING_DEFAULTS = {
+    name: SamplingSettings.model_fields[name].default for name in SamplingOptions.__annotations__
+}
+SAMPLING_DEFAULTS["max_tokens"] = None  # An answer in a chat may fill the context.
 
 
 class Application:
@@ -160,7 +166,7 @@ class Application:
             # Beside what OpenAI has, for the page.
             "context": self._chat_model.engine.context,
             "answers_messages": self._chat_model.answers_messages,
-            "defaults": self._completions.defaults,
+            "defaults": {**SAMPLING_DEFAULTS, **self._completions.defaults},
             "fingerprint": self._fingerprint,
         }
 

@@ -18,8 +18,10 @@ class Page:
 
 def load_page() -> Page:
     """The page. The browser runs the script and applies the style whose hashes the policy names, and no other."""
-    style, script = ((PARTS / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    document = (PARTS / "page.html").read_text(encoding="utf-8")
+    document, style, chat, view = (
+        (PARTS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "chat.js", "view.js")
+    )
+    script = chat + view
     for mark, text in (("/*STYLE*/", style), ("/*SCRIPT*/", script)):
         assert document.count(mark) == 1, f"page.html has no place for {mark}"
         document = document.replace(mark, text)

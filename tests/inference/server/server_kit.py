@@ -88,7 +88,7 @@ def running(
     chat_model: ChatModel, *, batch: type[ContinuousBatch] = ContinuousBatch, **settings: Any
 ) -> Iterator[RunningServer]:
     """A server of a model while the block lasts; its batches are of the kind `batch`."""
-    chosen = ServerSettings(name="tiny", defaults={}, **settings)
+    chosen = ServerSettings(**{"name": "tiny", "defaults": {}, **settings})
     # `ContinuousBatch` is looked up when the scheduler makes a batch, also after a failure.
     with (
         mock.patch.object(serving, "ContinuousBatch", batch),
