@@ -128,7 +128,7 @@ def main(arguments: list[str]) -> int:
         from inference.server.serving import ServerSettings, serve
 
         path = Path(flags.model or newest_run())
-        chat_model = ChatModel.load(path, device=flags.device)
+        chat_model = ChatModel.load(path, device=flags.device, weights=flags.weights)
         settings = ServerSettings(
             name=flags.name or path.resolve().name,
             defaults=sampling,
