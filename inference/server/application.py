@@ -145,7 +145,6 @@ class Application:
                 "running": scheduler.num_running,
                 "waiting": scheduler.num_waiting,
                 "failed": scheduler.num_failed,
-                "cancelled": scheduler.num_cancelled,
             }
         )
         await exchange.answer(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")

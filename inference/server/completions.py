@@ -82,6 +82,9 @@ class Completions:
         try:
             # Nobody else looks whether the client is there while tokens are made.
             await _unless(exchange.left(), send(exchange, reply, answers, pieces, sum(map(len, prompts))))
+        except ClientLeft:
+            self._metrics.cancelled_answers += sum(answer.finish_reason is None for answer in answers)
+            raise
         finally:
             self._scheduler.cancel(tickets)
             self._metrics.completion_tokens += sum(answer.num_tokens for answer in answers)
@@ -130,41 +133,49 @@ class Completions:
         answers: Sequence[Answer],
         tickets: Sequence[int],
         began: float,
-    ) -> AsyncIterator[tuple[int, Piece]]:
-        """What each event lets be shown, until all answers have ended."""
+    ) -> AsyncIterator[list[tuple[int, Piece]]]:
+        """What the events that are there let be shown, all of them at a time, until all answers have ended.
+
+        One event at a time, a client that is behind would be sent its backlog without anybody else coming to be served.
+        """
         is_first = True
         while any(answer.finish_reason is None for answer in answers):
-            index, outcome = await queue.get()
-            if isinstance(outcome, Failure):
-                raise ApiError(500, "the answer could not be made; the server's log says why")
-            if answers[index].finish_reason is not None:
-                continue  # Made before the scheduler heard of the stop string.
+            outcomes = [await queue.get()]
+            while not queue.empty():
+                outcomes.append(queue.get_nowait())
             if is_first:
                 self._metrics.first_token_seconds.observe(time.monotonic() - began)
                 is_first = False
-            piece = answers[index].push(outcome)
-            if answers[index].finish_reason is not None and outcome.finish_reason is None:
-                self._scheduler.cancel([tickets[index]])
-            yield index, piece
+            pieces = []
+            for index, outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    raise ApiError(500, "the answer could not be made; the server's log says why")
+                if answers[index].finish_reason is not None:
+                    continue  # Made before the scheduler heard of the stop string.
+                pieces.append((index, answers[index].push(outcome)))
+                if answers[index].finish_reason is not None and outcome.finish_reason is None:
+                    self._scheduler.cancel([tickets[index]])
+            yield pieces
 
     async def _whole(
         self,
         exchange: Exchange,
         reply: Reply,
         answers: Sequence[Answer],
-        pieces: AsyncIterator[tuple[int, Piece]],
+        pieces: AsyncIterator[list[tuple[int, Piece]]],
         prompt_tokens: int,
     ) -> None:
         collected: list[list[Piece]] = [[] for _ in answers]
-        async for index, piece in pieces:
-            collected[index].append(piece)
+        async for shown in pieces:
+            for index, piece in shown:
+                collected[index].append(piece)
         choices = [
             (
-                "".join(piece.text for piece in shown),
-                [token for piece in shown for token in piece.tokens],
+                "".join(piece.text for piece in parts),
+                [token for piece in parts for token in piece.tokens],
                 answer.finish_reason or "stop",
             )
-            for shown, answer in zip(collected, answers, strict=True)
+            for parts, answer in zip(collected, answers, strict=True)
         ]
         await exchange.answer_json(200, reply.whole(choices, _usage(prompt_tokens, answers)))
 
@@ -173,22 +184,26 @@ class Completions:
         exchange: Exchange,
         reply: Reply,
         answers: Sequence[Answer],
-        pieces: AsyncIterator[tuple[int, Piece]],
+        pieces: AsyncIterator[list[tuple[int, Piece]]],
         prompt_tokens: int,
     ) -> None:
         await exchange.begin(
             200, "text/event-stream", {"cache-control": "no-store", "x-accel-buffering": "no"}
         )
-        for index in range(len(answers)):
-            if (opening := reply.opening(index)) is not None:
-                await exchange.part(_event(opening))
+        openings = map(reply.opening, range(len(answers)))
+        if data := b"".join(_event(opening) for opening in openings if opening is not None):
+            await exchange.part(data)
+        ended: set[int] = set()
         try:
-            async for index, piece in pieces:
+            async for shown in pieces:
                 data = b""
-                if piece.text or (piece.tokens and reply.with_logprobs):
-                    data = _event(reply.piece(index, piece.text, piece.tokens))
-                if (finish_reason := answers[index].finish_reason) is not None:
-                    data += _event(reply.closing(index, finish_reason))
+                for index, piece in shown:
+                    if piece.text or (piece.tokens and reply.with_logprobs):
+                        data += _event(reply.piece(index, piece.text, piece.tokens))
+                for index, answer in enumerate(answers):
+                    if answer.finish_reason is not None and index not in ended:
+                        ended.add(index)
+                        data += _event(reply.closing(index, answer.finish_reason))
                 if data:
                     await exchange.part(data)
         except ApiError as error:

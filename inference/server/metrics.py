@@ -38,6 +38,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.responses: Counter[tuple[str, int]] = Counter()
+        self.cancelled_answers = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.first_token_seconds = Histogram()
@@ -47,7 +48,7 @@ class Metrics:
         """All of it.
 
         Args:
-            scheduler: Numbers of requests "running", "waiting", "failed" and "cancelled".
+            scheduler: Numbers of requests "running", "waiting" and "failed".
         """
         lines = [
             *_described("http_responses_total", "counter", "Answered HTTP requests by path and status."),
@@ -60,7 +61,7 @@ class Metrics:
             ("answers_running", "gauge", "Answers that are being made.", scheduler["running"]),
             ("answers_waiting", "gauge", "Answers that wait for a free row.", scheduler["waiting"]),
             ("answers_failed_total", "counter", "Answers that ended with an error.", scheduler["failed"]),
-            ("answers_cancelled_total", "counter", "Answers whose client left.", scheduler["cancelled"]),
+            ("answers_cancelled_total", "counter", "Answers whose client left.", self.cancelled_answers),
             ("prompt_tokens_total", "counter", "Tokens of accepted prompts.", self.prompt_tokens),
             ("completion_tokens_total", "counter", "Tokens of answers.", self.completion_tokens),
         ):

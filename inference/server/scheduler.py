@@ -69,7 +69,6 @@ class Scheduler:
         num_running: Requests that have a row.
         num_waiting: Requests that have none yet.
         num_failed: Requests that ended with a `Failure`, since the beginning.
-        num_cancelled: Requests that were cancelled before their end, since the beginning.
         is_alive: False when the thread has ended; nothing is answered any more.
     """
 
@@ -94,7 +93,7 @@ class Scheduler:
         self._jobs: dict[int, _Job] = {}
         """By the batch's key; touched by the thread alone."""
         self._mean_seconds = 0.0
-        self.num_running = self.num_failed = self.num_cancelled = 0
+        self.num_running = self.num_failed = 0
         self.is_alive = True
         self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
         self._thread.start()
@@ -182,11 +181,9 @@ class Scheduler:
                 self._batch.cancel(key)
                 del self._jobs[key]
                 self._end(job)
-                self.num_cancelled += 1
         for job in added:
             if job.ticket in cancelled:
                 self._end(job)
-                self.num_cancelled += 1
             else:
                 self._add(job)
         self.num_running = self._batch.num_running

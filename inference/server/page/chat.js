@@ -5,7 +5,7 @@ const KEPT = "bloomery.conversations", SETTINGS = "bloomery.settings", KEY = "bl
 const NUMBERS = [
   // name, label, smallest, largest, step
   ["temperature", "Temperature", 0, 100, "any"],
-  ["max_tokens", "Longest answer (tokens)", 1, 1048576, 1],
+  ["max_tokens", "Longest answer", 1, 1048576, 1],
   ["top_p", "Top p", 0.000001, 1, "any"],
   ["top_k", "Top k", 1, 4194304, 1],
   ["min_p", "Min p", 0.000001, 1, "any"],
@@ -97,7 +97,7 @@ async function learnModel() {
   if (!model.answers_messages) notice("This model is only pretrained: it continues text instead of answering.");
   for (const [name] of NUMBERS) {
     const value = model.defaults[name];
-    if (value !== undefined) $("numbers").querySelector(`[name=${name}]`).placeholder = value ?? "no limit";
+    if (value !== undefined) $("numbers").querySelector(`[name=${name}]`).placeholder = value ?? (name === "seed" ? "another each time" : "no limit");
   }
   show();
 }

@@ -37,7 +37,7 @@ function turn(message, index) {
       return made;
     }
     made.append(element("div", { className: "text" }, message.content));
-    if (!answering) made.append(element("div", { className: "acts" }, act("edit", "Edit", () => edit(index)), copyAct(message)));
+    made.append(element("div", { className: "acts" }, act("edit", "Edit", () => edit(index)), copyAct(message)));
     return made;
   }
   made.append(element("div", { className: "text" }, message.content));
@@ -53,7 +53,6 @@ function turn(message, index) {
   ].filter(Boolean);
   if (facts.length) made.append(element("p", { className: "fact" }, facts.join(" ")));
   if (message.error) made.append(element("p", { className: "fact wrong", role: "alert" }, message.error));
-  if (answering) return made;
   const acts = element("div", { className: "acts" });
   if (message.content) acts.append(copyAct(message));
   if (isLast) acts.append(act("again", "Regenerate", regenerate));

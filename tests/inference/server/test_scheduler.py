@@ -108,7 +108,6 @@ def test_a_cancelled_request_gets_no_further_event_and_its_row_is_free(served_mo
         while running.num_running or running.num_waiting:
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        assert running.num_cancelled == 3
         made = inbox.queue.qsize()
         time.sleep(0.1)
         assert inbox.queue.qsize() == made <= 2 * 4, "tokens were made after the cancellation"
