@@ -24,14 +24,16 @@ KEY_VARIABLE = "BLOOMERY_API_KEY"
 def parser() -> Parser:
     """The command line of this script."""
     result = Parser(
-        f"{__doc__} What a request does not say is taken from the sampling flags.", examples=EXAMPLES
+        f"{__doc__} What a request does not say is taken from the sampling flags; without --max-tokens an answer in a "
+        "chat may fill the context, and a completion has 16 tokens.",
+        examples=EXAMPLES,
     )
     server = result.add_argument_group("server")
     server.add_argument(
         "--host", default="127.0.0.1", help="address to listen on. Default: 127.0.0.1, this machine alone."
     )
     server.add_argument("--port", type=int, default=8000, help="Default: 8000; 0 = any that is free.")
-    server.add_argument("--name", help="what clients call the model. Default: the name of its directory.")
+    server.add_argument("--name", help="what clients call the model. Default: the name of its run.")
     server.add_argument(
         "--max-running", type=int, default=8, metavar="N", help="answers made at the same time. Default: 8."
     )
@@ -115,6 +117,10 @@ def main(arguments: list[str]) -> int:
             raise UsageError(
                 f"--cors {origin}: expected an origin such as https://example.org, without a path"
             )
+    if flags.feedback is not None and not flags.feedback.absolute().parent.is_dir():
+        raise UsageError(
+            f"--feedback {flags.feedback}: there is no directory {flags.feedback.absolute().parent}"
+        )
     key = api_key(flags.api_key_file)
     log_to_console(verbose=flags.debug)
     certificate = None if flags.cert is None else (flags.cert, flags.key)
@@ -123,18 +129,20 @@ def main(arguments: list[str]) -> int:
     with listen(flags.host, flags.port) as listening:
         # Imported after flags and address are checked: torch takes a second to load.
         from inference.chat import ChatModel, newest_run
+        from inference.feedback import feedback_file
         from inference.server.connections import Limits
         from inference.server.http import Access
         from inference.server.serving import ServerSettings, serve
 
-        path = Path(flags.model or newest_run())
-        chat_model = ChatModel.load(path, device=flags.device, weights=flags.weights)
+        chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
+        assert chat_model.directory is not None
+        feedback = flags.feedback or feedback_file(chat_model.directory)
         settings = ServerSettings(
-            name=flags.name or path.resolve().name,
+            name=flags.name or feedback_file(chat_model.directory).parent.name,
             defaults=sampling,
             max_running=flags.max_running,
             max_waiting=flags.max_waiting,
-            feedback=flags.feedback,
+            feedback=feedback,
             limits=Limits(drain_seconds=flags.drain_seconds),
             access=Access(key, tuple(flags.allow_host), tuple(flags.cors)),
         )

@@ -55,7 +55,6 @@ class Completions:
             ClientLeft: nobody waits for it any more.
         """
         began = time.monotonic()
-        prompts, requests = await self._requests(body)
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[tuple[int, Event | Failure]] = asyncio.Queue()
 
@@ -63,6 +62,9 @@ class Completions:
             loop.call_soon_threadsafe(queue.put_nowait, (index, outcome))
 
         try:
+            # Before the texts are encoded, which for long ones takes a while.
+            self._scheduler.check_room(body.num_answers)
+            prompts, requests = await self._requests(body)
             tickets = self._scheduler.submit(requests, deliver)
         except QueueFullError as error:
             raise ApiError(

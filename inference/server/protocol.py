@@ -161,6 +161,11 @@ class _Sampled(_Checked):
         return self.n or 1
 
     @property
+    def num_answers(self) -> int:
+        """Answers to all its prompts."""
+        return self.num_choices
+
+    @property
     def includes_usage(self) -> bool:
         """Whether a stream ends with the numbers of tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
@@ -193,12 +198,17 @@ class CompletionBody(_Sampled):
     def _fits(self) -> "CompletionBody":
         if self.best_of not in (None, self.num_choices):
             raise ValueError(f"best_of: found {self.best_of}; only the value of n is supported")
-        if (total := len(self.prompt) * self.num_choices) > MAX_CHOICES:
+        if self.num_answers > MAX_CHOICES:
             raise ValueError(
-                f"prompt: {len(self.prompt)} prompts with {self.num_choices} answers each are {total}; at most "
-                f"{MAX_CHOICES} in one request"
+                f"prompt: {len(self.prompt)} prompts with {self.num_choices} answers each are {self.num_answers}; at "
+                f"most {MAX_CHOICES} in one request"
             )
         return self
+
+    @property
+    def num_answers(self) -> int:
+        """As in `_Sampled`."""
+        return len(self.prompt) * self.num_choices
 
     @property
     def num_logprobs(self) -> int | None:

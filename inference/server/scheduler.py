@@ -103,6 +103,19 @@ class Scheduler:
         """Requests that have no row yet."""
         return max(0, len(self._unfinished) - self.num_running)
 
+    def check_room(self, count: int) -> None:
+        """
+        Raises:
+            QueueFullError: there is no room for `count` more requests.
+        """
+        with self._changed:
+            if len(self._unfinished) + count > self._capacity:
+                raise QueueFullError(
+                    f"{len(self._unfinished)} answers are being made or waited for, and {count} more would be over the "
+                    f"{self._capacity} that this server takes at a time; try again later",
+                    self._retry_seconds(),
+                )
+
     def submit(self, requests: Sequence[Request], deliver: Deliver) -> list[int]:
         """Let requests wait for their rows, all or none of them. Returns a ticket for each, for `cancel`.
 
@@ -111,12 +124,7 @@ class Scheduler:
         """
         with self._changed:
             assert self.is_alive and not self._closing, "submitted to a scheduler that has ended"
-            if len(self._unfinished) + len(requests) > self._capacity:
-                raise QueueFullError(
-                    f"{len(self._unfinished)} answers are being made or waited for, and {len(requests)} more would be "
-                    f"over the {self._capacity} that this server takes at a time; try again later",
-                    self._retry_seconds(),
-                )
+            self.check_room(len(requests))
             now = time.monotonic()
             jobs = [
                 _Job(request, index, deliver, next(self._tickets), now)

@@ -11,7 +11,7 @@ from typing import Any
 from core.errors import MissingDependencyError
 from inference.chat import ChatModel
 from inference.continuous_batch import ContinuousBatch
-from inference.feedback import feedback_file, model_fingerprint
+from inference.feedback import model_fingerprint
 from inference.sampling_settings import SamplingOptions
 
 try:
@@ -37,16 +37,16 @@ class ServerSettings:
     Attributes:
         name: What clients call the model.
         defaults: Sampling settings for what a request does not say.
+        feedback: File for the ratings of answers.
         max_running: Answers made at the same time; each has the memory of a whole context.
         max_waiting: Answers that wait for one of those to end; more are refused.
-        feedback: File for the ratings of answers; None = in the model's run.
     """
 
     name: str
     defaults: SamplingOptions
+    feedback: Path
     max_running: int = 8
     max_waiting: int = 64
-    feedback: Path | None = None
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
 
@@ -69,7 +69,7 @@ def new_application(chat_model: ChatModel, settings: ServerSettings) -> Applicat
         load_page(),
         access=settings.access,
         limits=settings.limits,
-        feedback_file=settings.feedback or feedback_file(directory),
+        feedback_file=settings.feedback,
         fingerprint=model_fingerprint(directory),
     )
 

@@ -68,7 +68,9 @@ def process(run: Path, *flags: str, key: str | None = None) -> Iterator[tuple[su
 
 @pytest.fixture(scope="module")
 def served(run_directory: Path) -> Iterator[tuple[str, ChatModel]]:
-    with process(run_directory, "--temperature", "0", "--max-tokens", "9", key=KEY) as (_, address):
+    with process(
+        run_directory, "--weights", "float32", "--temperature", "0", "--max-tokens", "9", key=KEY
+    ) as (_, address):
         yield address, ChatModel.load(run_directory, device="cpu")
 
 

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -88,7 +90,7 @@ def running(
     chat_model: ChatModel, *, batch: type[ContinuousBatch] = ContinuousBatch, **settings: Any
 ) -> Iterator[RunningServer]:
     """A server of a model while the block lasts; its batches are of the kind `batch`."""
-    chosen = ServerSettings(**{"name": "tiny", "defaults": {}, **settings})
+    chosen = ServerSettings(**{"name": "tiny", "defaults": {}, "feedback": Path(os.devnull), **settings})
     # `ContinuousBatch` is looked up when the scheduler makes a batch, also after a failure.
     with (
         mock.patch.object(serving, "ContinuousBatch", batch),

@@ -33,6 +33,7 @@ def script() -> ModuleType:
         (["--cert", "c.pem"], UsageError, "--cert and --key go together"),
         (["--cors", "*"], UsageError, r"--cors \*: expected an origin such as https://example.org"),
         (["--cors", "https://a.example/"], UsageError, "--cors https://a.example/: expected an origin"),
+        (["--feedback", "no/x.jsonl"], UsageError, "--feedback no/x.jsonl: there is no directory .*no"),
         (["--temperature", "-1"], ConfigError, "temperature: .* found -1"),
         (["--api-key-file", "none.txt"], DataError, "--api-key-file none.txt: cannot be read"),
         (["nowhere", "--port", "0"], DataError, "nowhere: expected the directory of a run or of a model"),

@@ -99,7 +99,7 @@ def test_the_metrics_are_the_ones_that_are_described() -> None:
 
 
 def test_the_numbers_are_those_of_the_code(server: RunningServer) -> None:
-    limits, settings = Limits(), ServerSettings(name="x", defaults={})
+    limits, settings = Limits(), ServerSettings(name="x", defaults={}, feedback=Path("x"))
     text = " ".join(DOCUMENT.split())
     for said in (
         f"at most {MAX_CHOICES} answers in one request",
