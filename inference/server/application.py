@@ -141,11 +141,7 @@ class Application:
     async def _show_metrics(self, exchange: Exchange) -> None:
         scheduler = self._scheduler
         text = self._metrics.text(
-            {
-                "running": scheduler.num_running,
-                "waiting": scheduler.num_waiting,
-                "failed": scheduler.num_failed,
-            }
+            running=scheduler.num_running, waiting=scheduler.num_waiting, failed=scheduler.num_failed
         )
         await exchange.answer(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
 

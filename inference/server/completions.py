@@ -14,7 +14,7 @@ from inference.sampling_settings import SamplingOptions
 from inference.server.answers import Answer, Piece
 from inference.server.http import ClientLeft, Exchange, json_bytes
 from inference.server.metrics import Metrics
-from inference.server.protocol import ApiError, ChatBody, CompletionBody, sampling_settings
+from inference.server.protocol import ApiError, ChatBody, CompletionBody, num_logprobs, sampling_settings
 from inference.server.responses import Reply, Usage
 from inference.server.scheduler import Failure, QueueFullError, Scheduler
 
@@ -63,7 +63,8 @@ class Completions:
 
         try:
             # Before the texts are encoded, which for long ones takes a while.
-            self._scheduler.check_room(body.num_answers)
+            num_prompts = 1 if isinstance(body, ChatBody) else len(body.prompt)
+            self._scheduler.check_room(num_prompts * body.num_choices)
             prompts, requests = await self._requests(body)
             tickets = self._scheduler.submit(requests, deliver)
         except QueueFullError as error:
@@ -76,7 +77,7 @@ class Completions:
             self.name,
             self._chat_model.tokenizer,
             is_chat=isinstance(body, ChatBody),
-            with_logprobs=body.num_logprobs is not None,
+            with_logprobs=num_logprobs(body) is not None,
             with_usage=body.includes_usage,
         )
         pieces = self._pieces(queue, answers, tickets, began)
@@ -107,8 +108,9 @@ class Completions:
         loop = asyncio.get_running_loop()
         prompts = [await loop.run_in_executor(self._tokenizing, self._prompt_ids, prompt) for prompt in given]
         longest = self._chat_model.engine.context if isinstance(body, ChatBody) else SHORT_COMPLETION_TOKENS
-        values = {"max_tokens": longest, **body.sampling(self.defaults)}
-        settings = sampling_settings(values, self._chat_model.stop_ids)
+        settings = sampling_settings(
+            body, {"max_tokens": longest, **self.defaults}, self._chat_model.stop_ids
+        )
         # Numbered through, so that equal prompts of one body get different answers, as those of one file do.
         repeated = [tuple(ids) for ids in prompts for _ in range(body.num_choices)]
         return prompts, [Request(ids, settings, row) for row, ids in enumerate(repeated)]

@@ -2,7 +2,6 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the histograms' buckets. Arbitrary; the first are a token's time, the last an answer's."""
@@ -44,12 +43,8 @@ class Metrics:
         self.first_token_seconds = Histogram()
         self.request_seconds = Histogram()
 
-    def text(self, scheduler: Mapping[str, int]) -> str:
-        """All of it.
-
-        Args:
-            scheduler: Numbers of requests "running", "waiting" and "failed".
-        """
+    def text(self, *, running: int, waiting: int, failed: int) -> str:
+        """All of it, with the scheduler's numbers of requests."""
         lines = [
             *_described("http_responses_total", "counter", "Answered HTTP requests by path and status."),
             *(
@@ -58,9 +53,9 @@ class Metrics:
             ),
         ]
         for name, kind, text, value in (
-            ("answers_running", "gauge", "Answers that are being made.", scheduler["running"]),
-            ("answers_waiting", "gauge", "Answers that wait for a free row.", scheduler["waiting"]),
-            ("answers_failed_total", "counter", "Answers that ended with an error.", scheduler["failed"]),
+            ("answers_running", "gauge", "Answers that are being made.", running),
+            ("answers_waiting", "gauge", "Answers that wait for a free row.", waiting),
+            ("answers_failed_total", "counter", "Answers that ended with an error.", failed),
             ("answers_cancelled_total", "counter", "Answers whose client left.", self.cancelled_answers),
             ("prompt_tokens_total", "counter", "Tokens of accepted prompts.", self.prompt_tokens),
             ("completion_tokens_total", "counter", "Tokens of answers.", self.completion_tokens),

@@ -161,28 +161,9 @@ class _Sampled(_Checked):
         return self.n or 1
 
     @property
-    def num_answers(self) -> int:
-        """Answers to all its prompts."""
-        return self.num_choices
-
-    @property
     def includes_usage(self) -> bool:
         """Whether a stream ends with the numbers of tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
-
-    @property
-    def num_logprobs(self) -> int | None:
-        """Likeliest tokens to report beside each chosen one; None = report nothing."""
-        raise NotImplementedError
-
-    def sampling(self, defaults: SamplingOptions) -> dict[str, Any]:
-        """The sampling settings: those that were sent, over `defaults`."""
-        sent = {
-            name: getattr(self, name)
-            for name in self.model_fields_set & SamplingOptions.__annotations__.keys()
-        }
-        sent = {name: value for name, value in sent.items() if value is not None or name not in NEVER_NULL}
-        return {**defaults, **sent, "num_logprobs": self.num_logprobs}
 
 
 class CompletionBody(_Sampled):
@@ -198,22 +179,13 @@ class CompletionBody(_Sampled):
     def _fits(self) -> "CompletionBody":
         if self.best_of not in (None, self.num_choices):
             raise ValueError(f"best_of: found {self.best_of}; only the value of n is supported")
-        if self.num_answers > MAX_CHOICES:
+        total = len(self.prompt) * self.num_choices
+        if total > MAX_CHOICES:
             raise ValueError(
-                f"prompt: {len(self.prompt)} prompts with {self.num_choices} answers each are {self.num_answers}; at "
-                f"most {MAX_CHOICES} in one request"
+                f"prompt: {len(self.prompt)} prompts with {self.num_choices} answers each are {total}; at most "
+                f"{MAX_CHOICES} in one request"
             )
         return self
-
-    @property
-    def num_answers(self) -> int:
-        """As in `_Sampled`."""
-        return len(self.prompt) * self.num_choices
-
-    @property
-    def num_logprobs(self) -> int | None:
-        """As in `_Sampled`."""
-        return self.logprobs
 
 
 class ChatMessage(_Checked):
@@ -264,16 +236,6 @@ class ChatBody(_Sampled):
             raise ValueError('top_logprobs: only with "logprobs": true')
         return self
 
-    @property
-    def num_logprobs(self) -> int | None:
-        """As in `_Sampled`."""
-        return (self.top_logprobs or 0) if self.logprobs else None
-
-    def sampling(self, defaults: SamplingOptions) -> dict[str, Any]:
-        """As in `_Sampled`."""
-        longest = {} if self.max_completion_tokens is None else {"max_tokens": self.max_completion_tokens}
-        return {**super().sampling(defaults), **longest}
-
 
 class FeedbackBody(_Checked):
     """The body of POST /feedback: a conversation that ends with the answer that is rated."""
@@ -295,14 +257,31 @@ def parse(kind: type[Body], body: bytes) -> Body:
         raise explain(error) from None
 
 
-def sampling_settings(values: Mapping[str, Any], stop_ids: tuple[int, ...]) -> SamplingSettings:
-    """The settings of an answer.
+def num_logprobs(body: ChatBody | CompletionBody) -> int | None:
+    """Likeliest tokens to report beside each chosen one; None = report nothing."""
+    if isinstance(body, CompletionBody):
+        return body.logprobs
+    return (body.top_logprobs or 0) if body.logprobs else None
+
+
+def sampling_settings(
+    body: ChatBody | CompletionBody, defaults: Mapping[str, Any], stop_ids: tuple[int, ...]
+) -> SamplingSettings:
+    """The settings of an answer: those that were sent, over `defaults`.
 
     Raises:
         ApiError: 400; one is out of range.
     """
+    sent = {
+        name: getattr(body, name) for name in body.model_fields_set & SamplingOptions.__annotations__.keys()
+    }
+    sent = {name: value for name, value in sent.items() if value is not None or name not in NEVER_NULL}
+    if isinstance(body, ChatBody) and body.max_completion_tokens is not None:
+        sent["max_tokens"] = body.max_completion_tokens
     try:
-        return SamplingSettings.model_validate({**values, "stop_ids": stop_ids})
+        return SamplingSettings.model_validate(
+            {**defaults, **sent, "num_logprobs": num_logprobs(body), "stop_ids": stop_ids}
+        )
     except ValidationError as error:
         raise explain(error) from None
 

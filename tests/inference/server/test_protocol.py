@@ -120,7 +120,7 @@ def test_a_body_that_is_no_object_is_refused_with_the_reason(body: bytes, reason
 def test_a_sampling_setting_out_of_range_is_named(name: str, value: float, reason: str) -> None:
     body = parse(ChatBody, json.dumps({"messages": [USER], name: value}).encode())
     with pytest.raises(ApiError, match=f"{name}: .*{reason}.*, found {value}") as caught:
-        sampling_settings(body.sampling({}), (2,))
+        sampling_settings(body, {}, (2,))
     assert (caught.value.status, caught.value.param) == (400, name)
 
 
@@ -138,7 +138,9 @@ def test_what_clients_send_by_default_is_accepted_and_changes_nothing() -> None:
         "response_format": {"type": "text"}, "stop": None, "temperature": None, "max_tokens": None,
     }  # fmt: skip
     full = parse(ChatBody, json.dumps({"messages": [USER], **more}).encode())
-    assert full.sampling({"temperature": 0.5}) == plain.sampling({"temperature": 0.5})
+    assert sampling_settings(full, {"temperature": 0.5}, ()) == sampling_settings(
+        plain, {"temperature": 0.5}, ()
+    )
 
 
 def test_an_answer_of_ours_can_be_sent_back_as_it_came() -> None:
@@ -162,5 +164,5 @@ def test_sent_settings_come_before_the_defaults_of_the_server() -> None:
     body = parse(
         ChatBody, json.dumps({"messages": [USER], "top_k": None, "max_completion_tokens": 7}).encode()
     )
-    settings = sampling_settings(body.sampling({"top_k": 5, "temperature": 0.3, "max_tokens": 9}), (2,))
+    settings = sampling_settings(body, {"top_k": 5, "temperature": 0.3, "max_tokens": 9}, (2,))
     assert settings == SamplingSettings(top_k=None, temperature=0.3, max_tokens=7, stop_ids=(2,))

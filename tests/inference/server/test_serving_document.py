@@ -91,7 +91,7 @@ def test_the_metrics_are_the_ones_that_are_described() -> None:
     written = set(
         re.findall(
             r"^# TYPE (\w+)",
-            Metrics().text(dict.fromkeys(("running", "waiting", "failed"), 0)),
+            Metrics().text(running=0, waiting=0, failed=0),
             re.M,
         )
     )
