@@ -70,6 +70,11 @@ class Application:
             "/feedback": {"POST": self._feedback},
         }
 
+    @property
+    def failure(self) -> Exception | None:
+        """Why nothing can be answered any more, or None."""
+        return self._scheduler.failure
+
     def close(self) -> None:
         """End the scheduler; what is unfinished fails. The event loop of the requests must still run."""
         self._scheduler.close()
@@ -134,7 +139,7 @@ class Application:
         await exchange.answer(200, self._page.html, "text/html; charset=utf-8", headers)
 
     async def _health(self, exchange: Exchange) -> None:
-        alive = self._scheduler.is_alive
+        alive = self.failure is None
         state = {"running": self._scheduler.num_running, "waiting": self._scheduler.num_waiting}
         await exchange.answer_json(200 if alive else 503, {"status": "ok" if alive else "failed", **state})
 

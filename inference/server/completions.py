@@ -62,6 +62,8 @@ class Completions:
             loop.call_soon_threadsafe(queue.put_nowait, (index, outcome))
 
         try:
+            if self._scheduler.failure is not None:
+                raise ApiError(503, "no more answers can be made; the server's log says why")
             # Before the texts are encoded, which for long ones takes a while.
             num_prompts = 1 if isinstance(body, ChatBody) else len(body.prompt)
             self._scheduler.check_room(num_prompts * body.num_choices)

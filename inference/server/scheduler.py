@@ -69,7 +69,7 @@ class Scheduler:
         num_running: Requests that have a row.
         num_waiting: Requests that have none yet.
         num_failed: Requests that ended with a `Failure`, since the beginning.
-        is_alive: False when the thread has ended; nothing is answered any more.
+        failure: What ended the thread before `close`, or None; nothing is answered any more.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Scheduler:
         """By the batch's key; touched by the thread alone."""
         self._mean_seconds = 0.0
         self.num_running = self.num_failed = 0
-        self.is_alive = True
+        self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
         self._thread.start()
 
@@ -123,7 +123,7 @@ class Scheduler:
             QueueFullError: there is no room for all of them.
         """
         with self._changed:
-            assert self.is_alive and not self._closing, "submitted to a scheduler that has ended"
+            assert not self._closing, "submitted to a scheduler that has ended"
             self.check_room(len(requests))
             now = time.monotonic()
             jobs = [
@@ -157,22 +157,26 @@ class Scheduler:
     def _work(self) -> None:
         try:
             while self._admit():
-                try:
-                    events = self._batch.step()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be answered
-                    self._rescue(error)
-                    continue
-                for event in events:
-                    self._deliver(event)
-                self.num_running = self._batch.num_running
-        finally:
-            with self._changed:
-                self.is_alive = False
-                left = [*self._jobs.values(), *self._added]
-            for job in left:
-                self._end(job)
-                job.deliver(job.index, Failure(RuntimeError("the server ends")))
-            self._batch.close()
+                self._step()
+        except Exception as error:
+            logger.critical("no more answers can be made: %s", error, exc_info=error)
+            self.failure = error
+        with self._changed:
+            self._closing = True
+            left = [*self._jobs.values(), *self._added]
+        for job in left:
+            self._end(job)
+            job.deliver(job.index, Failure(self.failure or RuntimeError("the server ends")))
+
+    def _step(self) -> None:
+        try:
+            events = self._batch.step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be answered
+            self._rescue(error)
+            return
+        for event in events:
+            self._deliver(event)
+        self.num_running = self._batch.num_running
 
     def _admit(self) -> bool:
         """Take over what was submitted and cancelled, waiting until there is something to do; False = end."""
@@ -229,9 +233,9 @@ class Scheduler:
         """After a step that raised: find by trial who is the cause, and let the others go on in a new batch."""
         jobs = list(self._jobs.values())
         logger.warning("a step with %d requests failed (%s); trying each alone", len(jobs), error)
-        self._jobs.clear()
         self._renew_batch()
         causes = [self._failure_alone(job) for job in jobs]
+        self._jobs.clear()
         for job, cause in zip(jobs, causes, strict=True):
             if not any(causes):
                 # They fail only in company, or by chance: once more, but not for ever.

@@ -74,10 +74,16 @@ def new_application(chat_model: ChatModel, settings: ServerSettings) -> Applicat
     )
 
 
-def new_server(app: Any, limits: Limits, certificate: tuple[Path, Path] | None = None) -> uvicorn.Server:
+def new_server(
+    app: Application, limits: Limits, certificate: tuple[Path, Path] | None = None
+) -> uvicorn.Server:
     """uvicorn around an application, with our deadlines and without its own words on the console."""
     protocol: Any = functools.partial(DeadlineProtocol, limits=limits)
-    return uvicorn.Server(
+
+    async def end_with_the_scheduler() -> None:
+        server.should_exit |= app.failure is not None
+
+    server = uvicorn.Server(
         uvicorn.Config(
             app,
             http=protocol,
@@ -90,10 +96,13 @@ def new_server(app: Any, limits: Limits, certificate: tuple[Path, Path] | None =
             proxy_headers=False,
             timeout_graceful_shutdown=limits.drain_seconds,
             limit_concurrency=limits.max_connections,
+            callback_notify=end_with_the_scheduler,
+            timeout_notify=1,
             ssl_certfile=certificate[0] if certificate else None,
             ssl_keyfile=certificate[1] if certificate else None,
         )
     )
+    return server
 
 
 def serve(
@@ -102,12 +111,18 @@ def serve(
     listening: socket.socket,
     certificate: tuple[Path, Path] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is being answered; a second SIGINT ends it at once."""
+    """Serve until SIGTERM or SIGINT, then finish what is being answered; a second SIGINT ends it at once.
+
+    Raises:
+        Exception: what made it impossible to answer anything more; whoever watches over the process can start another.
+    """
     # uvicorn raises a signal once more when it has ended, for whoever was there before: it shall not end us then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     app = new_application(chat_model, settings)
     asyncio.run(run(new_server(app, settings.limits, certificate), app, listening))
+    if app.failure is not None:
+        raise app.failure
 
 
 async def run(server: uvicorn.Server, app: Application, listening: socket.socket) -> None:

@@ -1,6 +1,7 @@
 """Each path of the server, asked as a client would: answers, streams, errors, and what is counted."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,27 @@ def test_an_answer_that_fails_is_500_and_the_one_beside_it_is_not(served_model: 
         last = stream.decode().rstrip("\n").split("\n\n")[-1]
         assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
         assert server.health()["status"] == "ok"
+
+
+def test_a_server_that_can_answer_nothing_more_says_so_and_ends(served_model: ChatModel) -> None:
+    class Last(PoisonedBatch):
+        num_made = 0
+
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            Last.num_made += 1
+            if Last.num_made > 1:
+                raise MemoryError("no room for another batch")
+            super().__init__(*arguments, **more)
+
+    with running(served_model, batch=Last) as server:
+        poisoned = {"prompt": [1, 20, 20, 20, Last.POISON], **GREEDY}
+        assert server.request("POST", TEXT, poisoned)[0] == 500
+        assert server.request("POST", TEXT, {"prompt": "iron", **GREEDY})[0] == 503
+        assert server.request("GET", "/health")[0] == 503
+        with pytest.raises(ConnectionError):
+            for _ in range(200):
+                server.request("GET", "/health")
+                time.sleep(0.02)
 
 
 def test_a_rating_is_kept_as_one_line_with_the_model_that_was_rated(

@@ -131,7 +131,7 @@ def test_one_that_fails_in_the_middle_fails_alone_and_the_others_go_on(served_mo
     with scheduler(served_model, PoisonedBatch) as running:
         running.submit([*requests, poisoned], inbox.deliver)
         outcomes = inbox.outcomes(4)
-        assert running.num_failed == 1 and running.is_alive
+        assert running.num_failed == 1 and running.failure is None
         # And the scheduler works on.
         running.submit(requests[:1], inbox.deliver)
         assert inbox.outcomes(1)[0] == outcomes[0]
@@ -158,5 +158,23 @@ def test_closing_ends_what_is_unfinished(served_model: ChatModel) -> None:
     with scheduler(served_model, SlowBatch, max_running=1) as running:
         running.submit([Request(clean_prompt(4, 0), GREEDY.replace(max_tokens=500))] * 2, inbox.deliver)
         inbox.queue.get(timeout=10)
-    assert not running.is_alive
-    assert all(isinstance(outcome, Exception) for outcome in inbox.outcomes(2).values())
+    assert running.failure is None, "closing is no failure"
+    assert all(str(outcome) == "the server ends" for outcome in inbox.outcomes(2).values())
+
+
+def test_when_no_batch_can_be_made_any_more_everybody_is_told(served_model: ChatModel) -> None:
+    batches = iter([PoisonedBatch])
+
+    def new_batch() -> ContinuousBatch:
+        kind = next(batches, None)
+        if kind is None:
+            raise MemoryError("no room for another batch")
+        return kind(served_model.engine, max_rows=2, allowed=served_model.allowed)
+
+    running = Scheduler(new_batch, max_running=2, max_waiting=4)
+    inbox = Inbox()
+    poisoned = Request((*clean_prompt(4, 9), POISON), GREEDY)
+    running.submit([poisoned, *[Request(clean_prompt(4, seed), GREEDY) for seed in range(3)]], inbox.deliver)
+    assert all(str(outcome) == "no room for another batch" for outcome in inbox.outcomes(4).values())
+    assert isinstance(running.failure, MemoryError)
+    running.close()
