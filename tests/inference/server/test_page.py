@@ -78,11 +78,22 @@ def page(tab: Tab, server: RunningServer) -> Tab:
     return tab
 
 
+def open_parameters(page: Tab) -> None:
+    page.click("#open-parameters")
+    page.until("document.querySelector('#parameters').open")
+
+
 def ask(page: Tab, text: str) -> None:
     page.click("#question")
     page.type(text)
+    send(page)
+
+
+def send(page: Tab) -> None:
+    """Press Enter and wait for the answer."""
+    answers = page.evaluate(f"{ANSWERS}.length")
     page.press("Enter")
-    page.until(IDLE)
+    page.until(f"{ANSWERS}.length > {answers} && {IDLE}")
 
 
 @in_a_browser
@@ -96,8 +107,7 @@ def test_a_question_is_answered_kept_and_asked_nowhere_else(
     page.type("<b>coal</b>")  # the focus is where one goes on writing
     page.press("Enter", shift=True)
     page.type("&amp;")
-    page.press("Enter")
-    page.until(IDLE)
+    send(page)
     assert page.evaluate(QUESTIONS) == ["iron?", "<b>coal</b>\n&amp;"]
     assert page.evaluate(ANSWERS) == [first, second]
     assert "Cut off" in page.evaluate("document.querySelector('.turn:last-child .fact').textContent")
@@ -111,16 +121,17 @@ def test_a_question_is_answered_kept_and_asked_nowhere_else(
 
 @in_a_browser
 def test_escape_stops_an_answer_and_it_can_be_made_anew(page: Tab, server: RunningServer) -> None:
-    page.click("#open-parameters")
+    open_parameters(page)
     page.evaluate("document.querySelector('[name=max_tokens]').focus()")
     page.type("400")
     page.press("Enter")
+    page.until("!document.querySelector('#parameters').open && settings.numbers.max_tokens === 400")
     page.click("#question")
     page.type("iron?")
     page.press("Enter")
     page.until(f"({ANSWERS})[0]?.length > 10")
     page.press("Escape")
-    page.until(IDLE)
+    page.until(f"!!document.querySelector('.fact') && {IDLE}")
     assert server.until_idle() < 1.0
     stopped = page.evaluate(ANSWERS)[0]
     assert len(stopped) > 10 and page.evaluate("document.querySelector('.fact').textContent") == "Stopped."
@@ -140,7 +151,7 @@ def test_editing_a_message_asks_again_from_there(page: Tab, served_model: ChatMo
     page.evaluate("document.activeElement.select()")
     page.type("ore?")
     page.press("Enter")
-    page.until(IDLE)
+    page.until(f"{QUESTIONS}[1] === 'ore?' && {IDLE}")
     assert page.evaluate(QUESTIONS) == ["iron?", "ore?"]
     answers = page.evaluate(ANSWERS)
     messages = [("user", "iron?"), ("assistant", answers[0]), ("user", "ore?")]
@@ -194,16 +205,17 @@ def test_several_conversations_are_kept_and_can_be_deleted(page: Tab) -> None:
 @in_a_browser
 def test_parameters_are_sent_and_a_wrong_one_is_explained(page: Tab, served_model: ChatModel) -> None:
     assert page.evaluate("document.querySelector('[name=top_k]').placeholder") == "50"
-    page.click("#open-parameters")
+    open_parameters(page)
     page.evaluate("document.querySelector('[name=system]').value = 'Be short.'")
     page.evaluate("document.querySelector('[name=max_tokens]').value = 5")
     page.click("#parameters .primary")
+    page.until("!document.querySelector('#parameters').open && settings.numbers.max_tokens === 5")
     ask(page, "iron?")
     messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "iron?"}]
     assert page.evaluate(ANSWERS) == [served_model.chat(messages, temperature=0, max_tokens=5)]
     page.evaluate("settings.numbers.temperature = -1")
     page.click(last_act("Regenerate"))
-    page.until(IDLE)
+    page.until("!!document.querySelector('.wrong')")
     assert "temperature: Input should be greater" in page.evaluate(
         "document.querySelector('.wrong').textContent"
     )
