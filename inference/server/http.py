@@ -38,7 +38,10 @@ class Access:
         Raises:
             ApiError: 421; the request is not meant for this server.
         """
-        name = urlsplit(f"//{host or ''}").hostname or ""
+        try:
+            name = urlsplit(f"//{host or ''}").hostname or ""
+        except ValueError:  # such as half a bracket
+            name = ""
         if name == "localhost" or name in self.host_names or _is_address(name):
             return
         raise ApiError(
@@ -51,7 +54,7 @@ class Access:
         Raises:
             ApiError: 403; a browser says that the page of another site asks.
         """
-        if origin is None or origin in self.origins or urlsplit(origin).netloc == host:
+        if origin is None or origin in self.origins or origin in (f"http://{host}", f"https://{host}"):
             return
         raise ApiError(
             403, f"pages of {origin} may not ask; start the server with --cors {origin} to allow it"

@@ -76,7 +76,7 @@ async function ask(path, body, signal) {
   const headers = { "content-type": "application/json" };
   const key = sessionStorage.getItem(KEY);
   if (key) headers.authorization = "Bearer " + key;
-  const response = await fetch(path, body && { method: "POST", headers, body: JSON.stringify(body), signal } || { headers });
+  const response = await fetch(path, body ? { method: "POST", headers, body: JSON.stringify(body), signal } : { headers });
   if (response.ok) return response;
   const error = (await response.json().catch(() => ({}))).error ?? {};
   throw Object.assign(new Error(error.message ?? "The server says " + response.status), {

@@ -36,6 +36,10 @@ def ask(server: RunningServer, path: str = "/v1/models", **headers: str) -> tupl
         ("localhost.evil.example", 421),
         ("127.0.0.1.evil.example", 421),
         ("", 421),
+        ("[", 421),
+        ("[::1", 421),
+        ("a@localhost@b", 421),
+        ("localhost:port", 200),
     ],
 )
 def test_a_name_that_is_not_this_servers_is_refused_so_that_it_cannot_be_rebound(
@@ -55,7 +59,8 @@ def test_a_page_of_another_site_may_not_ask_even_with_a_simple_request(server: R
     assert (status, answer["error"]["message"]) == (
         403, "pages of https://evil.example may not ask; start the server with --cors https://evil.example to allow it"
     )  # fmt: skip
-    assert server.request("GET", "/v1/models", headers={"origin": "null"})[0] == 403
+    for origin in ("null", "", "http://[", "http://localhost.evil.example", "file://"):
+        assert server.request("GET", "/v1/models", headers={"origin": origin})[0] == 403
 
 
 def test_a_page_of_an_allowed_site_and_our_own_may_ask(server: RunningServer) -> None:

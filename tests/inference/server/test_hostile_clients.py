@@ -184,6 +184,25 @@ def test_a_head_of_a_megabyte_is_refused(server: RunningServer) -> None:
     assert server.health()["status"] == "ok"
 
 
+def test_requests_that_come_in_one_piece_are_answered_in_turn_and_left_together(
+    server: RunningServer,
+) -> None:
+    body = json.dumps({**ENDLESS, "max_tokens": 3, "stream": True}).encode()
+    head = f"POST {TEXT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    connection = server.connect()
+    connection.sendall(
+        (head + body) * 2 + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    data = everything(connection)
+    assert data.count(b"data: [DONE]") == 2 and data.endswith(b'"waiting":0}')
+    # With more behind it, a connection is not read from, and its end is seen all the same.
+    connection = server.send_completion(ENDLESS)
+    connection.sendall(b"GET /health")
+    server.until(lambda state: state["running"] == 1)
+    connection.close()
+    assert server.until_idle() < 1.0
+
+
 @pytest.mark.parametrize(
     "data",
     [
