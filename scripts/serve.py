@@ -130,8 +130,7 @@ def main(arguments: list[str]) -> int:
         # Imported after flags and address are checked: torch takes a second to load.
         from inference.chat import ChatModel, newest_run
         from inference.feedback import feedback_file
-        from inference.server.connections import Limits
-        from inference.server.http import Access
+        from inference.server.http import Access, Limits
         from inference.server.serving import ServerSettings, serve
 
         chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)

@@ -10,9 +10,11 @@ from tokenization.tokenizer import StreamDecoder, Tokenizer
 
 @dataclass(frozen=True)
 class SaidToken:
-    """A token of an answer and where its text begins, in characters from the beginning of the answer."""
+    """A token of an answer, what its event says of it, and where its text begins, in characters of the answer."""
 
-    event: Event
+    token: int
+    logprob: float | None
+    top_logprobs: tuple[tuple[int, float], ...]
     offset: int
 
 
@@ -52,7 +54,8 @@ class Answer:
         self.finish_reason = event.finish_reason
         if event.token is not None:
             self.num_tokens += 1
-            self._waiting.append(SaidToken(event, self._num_shown + len(self._held)))
+            offset = self._num_shown + len(self._held)
+            self._waiting.append(SaidToken(event.token, event.logprob, event.top_logprobs, offset))
             self._held += self._decoder.push(event.token)
         if event.finish_reason is not None:
             self._held += self._decoder.flush()

@@ -13,8 +13,7 @@ from inference.chat import ChatModel
 from inference.feedback import append_feedback
 from inference.sampling_settings import SamplingOptions, SamplingSettings
 from inference.server.completions import Completions
-from inference.server.connections import Limits
-from inference.server.http import Access, ClientLeft, Exchange, Scope
+from inference.server.http import Access, ClientLeft, Exchange, Limits, Scope
 from inference.server.metrics import Metrics
 from inference.server.page import Page
 from inference.server.protocol import ApiError, ChatBody, CompletionBody, FeedbackBody, parse

@@ -5,24 +5,11 @@ arrive nor how long an answer may wait to be taken.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a client may take up."""
-
-    read_seconds: float = 10.0
-    """From its first byte, or the connection's beginning, until a request's head is there; then again for its body."""
-    write_seconds: float = 10.0
-    """How long an answer may wait for the client to take some of it."""
-    body_bytes: int = 1 << 20
-    drain_seconds: int = 30
-    """How long what is being answered may go on after SIGTERM."""
-    max_connections: int = 512
+from inference.server.http import Limits
 
 
 class DeadlineProtocol(H11Protocol):

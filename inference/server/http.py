@@ -8,14 +8,27 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from inference.server.connections import Limits
 from inference.server.protocol import ApiError
 
 Scope = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may take up."""
+
+    read_seconds: float = 10.0
+    """From its first byte, or the connection's beginning, until a request's head is there; then again for its body."""
+    write_seconds: float = 10.0
+    """How long an answer may wait for the client to take some of it."""
+    body_bytes: int = 1 << 20
+    drain_seconds: int = 30
+    """How long what is being answered may go on after SIGTERM."""
+    max_connections: int = 512
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class Access:
         origins: Sites beside this one whose pages may ask, such as "https://example.org".
     """
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     host_names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
 
@@ -92,7 +105,7 @@ class Exchange:
 
     Attributes:
         status: Of the answer, once it has begun.
-        disconnected: Set when the client has left.
+        extra_headers: Sent with every answer.
     """
 
     def __init__(self, scope: Scope, receive: Any, send: Any, *, limits: Limits) -> None:
@@ -108,7 +121,6 @@ class Exchange:
         self._limits = limits
         self._body_is_read = not {"content-length", "transfer-encoding"} & self._headers.keys()
         self.extra_headers: dict[str, str] = {}
-        """Sent with every answer."""
 
     def header(self, name: str) -> str | None:
         """The value of a header, its name in small letters."""
@@ -124,22 +136,22 @@ class Exchange:
         announced = self.header("content-length")
         if announced is not None and announced.isdecimal() and int(announced) > most:
             raise self._too_large(f"{announced} bytes")
-        parts: list[bytes] = []
+        data = bytearray()
         try:
             async with asyncio.timeout(self._limits.read_seconds):
                 while not self._body_is_read:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise ClientLeft
-                    parts.append(message.get("body", b""))
-                    if sum(map(len, parts)) > most:
+                    data += message.get("body", b"")
+                    if len(data) > most:
                         raise self._too_large(f"more than {most} bytes")
                     self._body_is_read = not message.get("more_body", False)
         except TimeoutError:
             raise ApiError(
                 408, f"the body took longer than {self._limits.read_seconds:g} s to arrive; send it at once"
             ) from None
-        return b"".join(parts)
+        return bytes(data)
 
     def _too_large(self, found: str) -> ApiError:
         return ApiError(

@@ -1,4 +1,4 @@
-"""Answers as OpenAI's API spells them: whole ones and the pieces of a stream. Pure functions of text and tokens."""
+"""Answers as OpenAI's API spells them: whole ones and the pieces of a stream. Knows text and tokens, no network."""
 
 import secrets
 import time
@@ -111,15 +111,15 @@ class Reply:
         if self.is_chat:
             content = [
                 {
-                    **self._token_logprob(said.event.token, said.event.logprob),
+                    **self._token_logprob(said.token, said.logprob),
                     "top_logprobs": [self._token_logprob(*entry) for entry in self._likeliest(said)],
                 }
                 for said in tokens
             ]
             return {"content": content, "refusal": None}
         return {
-            "tokens": [self._name(said.event.token) for said in tokens],
-            "token_logprobs": [said.event.logprob for said in tokens],
+            "tokens": [self._name(said.token) for said in tokens],
+            "token_logprobs": [said.logprob for said in tokens],
             "top_logprobs": [
                 {self._name(token): logprob for token, logprob in self._likeliest(said)} for said in tokens
             ],
@@ -128,15 +128,13 @@ class Reply:
 
     def _likeliest(self, said: SaidToken) -> list[tuple[int, float]]:
         """The tokens beside a chosen one. A model may have more rows than there are tokens; those have no name."""
-        return [entry for entry in said.event.top_logprobs if entry[0] < self.tokenizer.vocab_size]
+        return [entry for entry in said.top_logprobs if entry[0] < self.tokenizer.vocab_size]
 
-    def _token_logprob(self, token: int | None, logprob: float | None) -> Json:
-        assert token is not None
+    def _token_logprob(self, token: int, logprob: float | None) -> Json:
         return {"token": self._name(token), "logprob": logprob, "bytes": list(self._bytes(token))}
 
-    def _name(self, token: int | None) -> str:
+    def _name(self, token: int) -> str:
         """A token's text; of one that is no whole character its bytes, as OpenAI writes them."""
-        assert token is not None
         data = self._bytes(token)
         try:
             return data.decode("utf-8")

@@ -23,8 +23,8 @@ except ImportError as error:
 
 from inference.server.application import Application
 from inference.server.completions import Completions
-from inference.server.connections import DeadlineProtocol, Limits
-from inference.server.http import Access
+from inference.server.connections import DeadlineProtocol
+from inference.server.http import Access, Limits
 from inference.server.metrics import Metrics
 from inference.server.page import load_page
 from inference.server.scheduler import Scheduler

@@ -55,7 +55,7 @@ def test_the_text_ends_before_the_first_stop_string_and_nothing_of_it_is_shown_b
         assert text == cut(whole, stops)
     assert (answer.finish_reason == "stop") or text == whole
     shown = [said for piece in pieces for said in piece.tokens]
-    assert [said.event.token for said in shown] == tokens[: len(shown)]
+    assert [said.token for said in shown] == tokens[: len(shown)]
     if not stops:
         assert len(shown) == len(tokens)
 
@@ -97,9 +97,7 @@ def test_offsets_say_where_the_text_of_a_token_begins(small_tokenizer: Tokenizer
     tokens = small_tokenizer.encode("the iron and the é")
     pieces = pieces_of(Answer(small_tokenizer), events(tokens))
     shown = [said for piece in pieces for said in piece.tokens]
-    assert [
-        said.offset for said in shown if small_tokenizer.token_bytes(said.event.token)[:1] != b"\xa9"
-    ] == [
+    assert [said.offset for said in shown if small_tokenizer.token_bytes(said.token)[:1] != b"\xa9"] == [
         len(small_tokenizer.decode(tokens[:index]).rstrip("�"))
         for index, token in enumerate(tokens)
         if small_tokenizer.token_bytes(token)[:1] != b"\xa9"

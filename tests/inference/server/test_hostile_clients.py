@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inference.chat import ChatModel
-from inference.server.connections import Limits
+from inference.server.http import Limits
 from tests.inference.server.server_kit import RunningServer, SlowBatch, running
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"

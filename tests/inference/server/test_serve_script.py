@@ -76,7 +76,10 @@ def test_the_key_is_the_first_line_of_the_file_or_else_of_the_environment(
 
 
 def test_without_uvicorn_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['uvicorn'] = None; import inference.server.serving"
+    code = (
+        "import runpy, sys; sys.modules['uvicorn'] = None; "
+        f"sys.argv = ['serve.py', 'nowhere', '--port', '0']; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -85,8 +88,7 @@ def test_without_uvicorn_it_says_what_to_install() -> None:
         check=False,
         cwd=SCRIPT.parents[1],
     )
-    line = result.stderr.splitlines()[-1]
-    assert line == (
-        f"core.errors.{MissingDependencyError.__name__}: serving needs the package uvicorn: "
-        "pip install 'bloomery[serve]'"
+    assert result.returncode == MissingDependencyError.exit_code == 78
+    assert result.stderr == (
+        "error[E014]: serving needs the package uvicorn: pip install 'bloomery[serve]'\n"
     )

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from inference.chat import ChatModel
-from inference.server.connections import Limits
+from inference.server.http import Limits
 from inference.server.metrics import Metrics
 from inference.server.protocol import MAX_CHOICES, MAX_STOPS
 from inference.server.serving import ServerSettings
