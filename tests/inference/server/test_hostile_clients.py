@@ -136,6 +136,19 @@ def test_a_second_head_on_a_connection_has_its_own_deadline(server: RunningServe
     assert 0.3 < time.monotonic() - began < 2
 
 
+def test_idle_connections_are_bounded_and_make_room_by_themselves(served_model: ChatModel) -> None:
+    with running(served_model, limits=Limits(read_seconds=0.5, max_connections=5)) as server:
+        idle = [server.connect() for _ in range(5)]
+        time.sleep(0.1)
+        assert server.request("GET", "/health")[0] == 503
+        began = time.monotonic()
+        while server.request("GET", "/health")[0] == 503:
+            assert time.monotonic() - began < 3
+            time.sleep(0.05)
+        for connection in idle:
+            connection.close()
+
+
 def test_a_body_that_dribbles_is_told_so_and_cut_off(server: RunningServer) -> None:
     connection = server.connect()
     connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
