@@ -93,6 +93,13 @@ class NotWritableError(DiskError):
     exit_code = 73
 
 
+class AddressError(BloomeryError):
+    """A server cannot take connections at the address, or with the certificate, that it was given."""
+
+    code = "E037"
+    exit_code = 73
+
+
 class WorkerDiedError(BloomeryError):
     """A worker process ended by itself, most often for want of memory."""
 

@@ -159,6 +159,14 @@ class Tokenizer:
         """
         return self._joined_bytes(ids, skip_special_tokens).decode("utf-8", errors="replace")
 
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes of UTF-8 that a token adds to a text: part of a character for some, none for special tokens.
+
+        Raises:
+            DataError: the id is outside the vocabulary.
+        """
+        return self._joined_bytes([token], skip_special_tokens=True, opening=False)
+
     def save(self, directory: str | Path, *, model_max_length: int | None = None) -> None:
         """Write all that `from_file` and transformers need to load the same tokenizer from `directory`.
 

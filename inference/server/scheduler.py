@@ -1,0 +1,263 @@
+"""One thread that answers requests in one batch, and a bounded line before it. Knows token ids: no text, no network."""
+
+import itertools
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from core.errors import BloomeryError
+from inference.continuous_batch import ContinuousBatch, Event, Request
+
+logger = logging.getLogger(__name__)
+
+AVERAGE_SHARE = 0.1
+"""Weight of the newest answer in the mean of their durations. Arbitrary."""
+
+LONGEST_RETRY_SECONDS = 60
+
+
+class QueueFullError(Exception):
+    """There is no room for more requests; `retry_seconds` is when there may be."""
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The end of a request that could not be answered; `error` says why, for the log."""
+
+    error: Exception
+
+
+Deliver = Callable[[int, Event | Failure], None]
+"""Called by the scheduler's thread with the request's number in its group and what became of it. It must not block."""
+
+
+@dataclass
+class _Job:
+    request: Request
+    index: int
+    deliver: Deliver
+    ticket: int
+    began: float
+    made: list[int] = field(default_factory=list)
+    num_chances: int = 3
+    """Steps with it that may fail without a cause that is found. Arbitrary."""
+
+    @property
+    def rest(self) -> Request:
+        """The request from where it stands."""
+        left = self.request.settings.max_tokens - len(self.made)
+        settings = self.request.settings.model_copy(update={"max_tokens": left})
+        return Request((*self.request.prompt, *self.made), settings, self.request.row)
+
+
+class Scheduler:
+    """Takes requests from any thread and answers them in one of its own. `close` ends it.
+
+    A request that raises, alone, ends with a `Failure`. When a step of the whole batch raises, each running request is
+    tried alone; those that work go on from the token they had reached (with a fresh source of random numbers), the
+    others fail. The thread survives all of it.
+
+    Attributes:
+        num_running: Requests that have a row.
+        num_waiting: Requests that have none yet.
+        num_failed: Requests that ended with a `Failure`, since the beginning.
+        failure: What ended the thread before `close`, or None; nothing is answered any more.
+    """
+
+    def __init__(
+        self, new_batch: Callable[[], ContinuousBatch], *, max_running: int, max_waiting: int
+    ) -> None:
+        """
+        Args:
+            new_batch: Makes an empty batch of `max_running` rows.
+            max_waiting: Most requests that wait for a row; more are refused.
+        """
+        self._new_batch = new_batch
+        self._batch = new_batch()
+        self._max_running = max_running
+        self._capacity = max_running + max_waiting
+        self._changed = threading.Condition()
+        self._tickets = itertools.count()
+        self._added: deque[_Job] = deque()
+        self._cancelled: set[int] = set()
+        self._unfinished: set[int] = set()
+        self._closing = False
+        self._jobs: dict[int, _Job] = {}
+        """By the batch's key; touched by the thread alone."""
+        self._mean_seconds = 0.0
+        self.num_running = self.num_failed = 0
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
+        self._thread.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that have no row yet."""
+        return max(0, len(self._unfinished) - self.num_running)
+
+    def check_room(self, count: int) -> None:
+        """
+        Raises:
+            QueueFullError: there is no room for `count` more requests.
+        """
+        with self._changed:
+            if len(self._unfinished) + count > self._capacity:
+                raise QueueFullError(
+                    f"{len(self._unfinished)} answers are being made or waited for, and {count} more would be over the "
+                    f"{self._capacity} that this server takes at a time; try again later",
+                    self._retry_seconds(),
+                )
+
+    def submit(self, requests: Sequence[Request], deliver: Deliver) -> list[int]:
+        """Let requests wait for their rows, all or none of them. Returns a ticket for each, for `cancel`.
+
+        Raises:
+            QueueFullError: there is no room for all of them.
+        """
+        with self._changed:
+            assert not self._closing, "submitted to a scheduler that has ended"
+            self.check_room(len(requests))
+            now = time.monotonic()
+            jobs = [
+                _Job(request, index, deliver, next(self._tickets), now)
+                for index, request in enumerate(requests)
+            ]
+            self._added.extend(jobs)
+            tickets = [job.ticket for job in jobs]
+            self._unfinished.update(tickets)
+            self._changed.notify()
+        return tickets
+
+    def cancel(self, tickets: Sequence[int]) -> None:
+        """End requests without another event, before the next token is made. Those that have ended are ignored."""
+        with self._changed:
+            self._cancelled.update(self._unfinished.intersection(tickets))
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread after its current step; what is unfinished ends with a `Failure`."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _retry_seconds(self) -> int:
+        """When the line should have moved by one batch, as far as the answers so far tell."""
+        rounds = len(self._unfinished) / self._max_running
+        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(self._mean_seconds * rounds)))
+
+    def _work(self) -> None:
+        try:
+            while self._admit():
+                self._step()
+        except Exception as error:
+            logger.critical("no more answers can be made: %s", error, exc_info=error)
+            self.failure = error
+        with self._changed:
+            self._closing = True
+            left = [*self._jobs.values(), *self._added]
+        for job in left:
+            self._end(job)
+            job.deliver(job.index, Failure(self.failure or RuntimeError("the server ends")))
+
+    def _step(self) -> None:
+        try:
+            events = self._batch.step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be answered
+            self._rescue(error)
+            return
+        for event in events:
+            self._deliver(event)
+        self.num_running = self._batch.num_running
+
+    def _admit(self) -> bool:
+        """Take over what was submitted and cancelled, waiting until there is something to do; False = end."""
+        with self._changed:
+            while not (self._added or self._cancelled or self._closing or self._jobs):
+                self._changed.wait()
+            if self._closing:
+                return False
+            added, cancelled = list(self._added), set(self._cancelled)
+            self._added.clear()
+            self._cancelled.clear()
+        for key, job in list(self._jobs.items()):
+            if job.ticket in cancelled:
+                self._batch.cancel(key)
+                del self._jobs[key]
+                self._end(job)
+        for job in added:
+            if job.ticket in cancelled:
+                self._end(job)
+            else:
+                self._add(job)
+        self.num_running = self._batch.num_running
+        return True
+
+    def _add(self, job: _Job) -> None:
+        try:
+            self._jobs[self._batch.add(job.rest)] = job
+        except Exception as error:  # noqa: BLE001 - it concerns this request alone
+            self._fail(job, error)
+
+    def _deliver(self, event: Event) -> None:
+        job = self._jobs[event.key]
+        if event.token is not None:
+            job.made.append(event.token)
+        if event.finish_reason is not None:
+            del self._jobs[event.key]
+            self._end(job)
+            seconds = time.monotonic() - job.began
+            self._mean_seconds += AVERAGE_SHARE * (seconds - self._mean_seconds)
+        job.deliver(job.index, event)
+
+    def _end(self, job: _Job) -> None:
+        with self._changed:
+            self._unfinished.discard(job.ticket)
+
+    def _fail(self, job: _Job, error: Exception) -> None:
+        self.num_failed += 1
+        shown = None if isinstance(error, BloomeryError) else error
+        logger.error("a request of %d tokens failed: %s", len(job.request.prompt), error, exc_info=shown)
+        self._end(job)
+        job.deliver(job.index, Failure(error))
+
+    def _rescue(self, error: Exception) -> None:
+        """After a step that raised: find by trial who is the cause, and let the others go on in a new batch."""
+        jobs = list(self._jobs.values())
+        logger.warning("a step with %d requests failed (%s); trying each alone", len(jobs), error)
+        self._renew_batch()
+        causes = [self._failure_alone(job) for job in jobs]
+        self._jobs.clear()
+        for job, cause in zip(jobs, causes, strict=True):
+            if not any(causes):
+                # They fail only in company, or by chance: once more, but not for ever.
+                job.num_chances -= 1
+                cause = None if job.num_chances else error
+            if cause is None:
+                self._add(job)
+            else:
+                self._fail(job, cause)
+
+    def _failure_alone(self, job: _Job) -> Exception | None:
+        """What the request's next token raises when nothing else runs; the token is thrown away."""
+        try:
+            key = self._batch.add(job.rest)
+            while not self._batch.step():
+                pass
+            self._batch.cancel(key)
+        except Exception as error:  # noqa: BLE001 - it is what was looked for
+            self._renew_batch()
+            return error
+        return None
+
+    def _renew_batch(self) -> None:
+        self._batch.close()
+        self._batch = self._new_batch()
