@@ -190,7 +190,7 @@ def load_model(
     copy_of_embedding = shapes.pop(HEAD, None) if config.tie_word_embeddings else None
     compare_tensors(shapes, config, origin=str(directory))
     names = MODERN_NAMES if config.architecture != "gpt2" else GPT2_NAMES
-    embedding = _translate("embedding.weight", names)
+    embedding = translate("embedding.weight", names)
     differs = MismatchError(
         f"{directory}: {CONFIG_FILE} says tie_word_embeddings, but {HEAD} differs from the embedding; set "
         "tie_word_embeddings to false there"
@@ -273,9 +273,9 @@ def to_hf_tensors(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str,
     """As `to_hf_state_dict`, of a state dict that was gathered elsewhere (from the ranks of a sharded model)."""
     tensors = {name: tensor.detach() for name, tensor in state.items()}
     if config.architecture != "gpt2":
-        return {_translate(name, MODERN_NAMES): tensor for name, tensor in tensors.items()}
+        return {translate(name, MODERN_NAMES): tensor for name, tensor in tensors.items()}
     return {
-        _translate(name, GPT2_NAMES): tensor.T.contiguous() if name.endswith(GPT2_LINEARS) else tensor
+        translate(name, GPT2_NAMES): tensor.T.contiguous() if name.endswith(GPT2_LINEARS) else tensor
         for name, tensor in _fuse(tensors).items()
     }
 
@@ -290,7 +290,7 @@ def from_hf_state_dict(tensors: Mapping[str, Tensor], config: ModelConfig) -> di
     names = MODERN_NAMES if config.architecture != "gpt2" else GPT2_NAMES
     state = {}
     for ours in _fuse(_shapes_of(config)):
-        tensor = tensors[_translate(ours, names)]
+        tensor = tensors[translate(ours, names)]
         if config.architecture == "gpt2" and ours.endswith(GPT2_LINEARS):
             tensor = tensor.T.contiguous()
         state.update(_split(ours, tensor))
@@ -328,7 +328,8 @@ def compare_tensors(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, 
         )
 
 
-def _translate(name: str, names: Mapping[str, str]) -> str:
+def translate(name: str, names: Mapping[str, str]) -> str:
+    """A dotted name of ours in the words of another architecture."""
     return ".".join(names.get(part, part) for part in name.split("."))
 
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from core.errors import DataError
 from core.training_config import ModelConfig
+from core.tuning_config import LoraConfig
 from models.attention import Attention, Documents, cache_mask, document_mask, flash_kernel
 from models.counting import vocabulary_of
+from models.embedding_noise import noise_like
 from models.feed_forward import build_feed_forward
 from models.initialization import initialize_weights
 from models.kv_cache import KVCache
@@ -54,7 +56,8 @@ class Block(nn.Module):
 class TransformerLM(nn.Module):
     """A decoder-only language model. `create_model_from_config` makes one with proper initial weights.
 
-    `gradient_checkpointing` may be switched at any time; `models.recompute` says what each value means.
+    `gradient_checkpointing` may be switched at any time; `models.recompute` says what each value means. So may
+    `embedding_noise`, which is added while training only (`models.embedding_noise`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -67,6 +70,9 @@ class TransformerLM(nn.Module):
         self.config = config
         self._gradient_checkpointing: Recompute = "none"
         self._is_compiled = False
+        self.embedding_noise: float | None = None
+        self.adapters: LoraConfig | None = None
+        """What `models.lora.add_adapters` added."""
         self.embedding = _embedding(num_tokens, size)
         self.position_embedding: nn.Embedding | None = None
         if not config.use_rope_embeddings:
@@ -133,6 +139,8 @@ class TransformerLM(nn.Module):
                 positions = (positions - cache.left_padding[:, None]).clamp(min=0)
 
         x = self.embedding(input_ids)
+        if self.embedding_noise is not None and self.training:
+            x = x + noise_like(x, positions, alpha=self.embedding_noise)
         rotation = None
         if self.position_embedding is None:
             rotation = rotation_at(

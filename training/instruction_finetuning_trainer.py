@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from core.device_manager import DeviceManager
 from core.training_config import InstructionConfig
+from models.lora import prepare_tuning
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
@@ -62,7 +63,11 @@ class InstructionFinetuningTrainer:
         val_loader: Any = None,
         resume_from_checkpoint: str | Path | None = None,
     ) -> TrainingResult:
-        """Train to the end of the run; see `training.session.train_model`, also for what it raises."""
+        """Train to the end of the run; see `training.session.train_model`, also for what it raises.
+
+        With `config.lora.rank`, `model` must be the one that the run began with, and has adapters afterwards.
+        """
+        prepare_tuning(self.model, self.config)
         return train_model(
             self.model,
             self.config,

@@ -23,6 +23,7 @@ from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
 from models.hf_settings import warn_of_foreign_parts
+from models.lora import fingerprint_of_base
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource, RowBatches, divide_steps, rows_in_order, training_batches
@@ -136,12 +137,15 @@ def train_model(
             torch.cuda.set_device(device_manager.device)  # where NCCL puts what it needs itself
         if world.is_main:
             warn_of_foreign_parts(model.config)
+        base_weights = None if model.adapters is None else fingerprint_of_base(model)
         model.to(device_manager.device)
         data = _data_fingerprint(train_loader)
         rows = _rows_of(train_loader)
         state = None
         if checkpoint is not None:
-            state = read_state(checkpoint, config, model, tokenizer, rows, loss_function)
+            state = read_state(
+                checkpoint, config, model, tokenizer, rows, loss_function, base_weights=base_weights
+            )
         step_batch, source = divide_steps(
             config,
             source,
@@ -214,6 +218,7 @@ def train_model(
             started,
             trainer.progress.active_seconds,
             rows if config.verify_data and world.is_main else None,
+            base_weights,
         )
         hooks = (lambda _trainer, _report: note_that_it_moves(), *hooks)
         while True:

@@ -22,6 +22,8 @@ class Conversation(NamedTuple):
     """File and line, from 1: `answers.jsonl:12`."""
     topic: str | None = None
     """The record's own `topic`: what its near-identical questions have in common."""
+    weight: float = 1.0
+    """How often it is in one pass over the data, on average."""
 
     @property
     def split_key(self) -> str:

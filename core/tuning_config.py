@@ -1,0 +1,107 @@
+"""The settings of tuning a model that can continue text: on instructions, with all weights or by adapters."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from core.config import Config
+from core.optimization_config import OptimizationConfig
+
+
+class LoraConfig(Config):
+    """Low-rank adapters (Hu et al. 2021): the model's weights stay, and a sum of small products beside them learns."""
+
+    rank: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Rank of the product that is learned beside each matrix of the blocks; null = no adapters, all "
+        "weights are tuned.",
+    )
+    alpha: float = Field(
+        16.0, gt=0.0, le=1e6, description="The product counts alpha / rank times (dimensionless)."
+    )
+    dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of features dropped before the adapters (a probability)."
+    )
+
+
+class InstructionConfig(OptimizationConfig):
+    """Instruction tuning: its data, and a training run with its own defaults."""
+
+    data: Path = Field(
+        Path("data/instruction_data.jsonl"),
+        description="Instruction records (jsonl or a json array). The standard-library corpus makes its own.",
+    )
+    more_data: dict[Path, float] = Field(
+        {},
+        description="Further files of records, each with how often its records are learned for once that those of data "
+        "are: 2 = twice, 0.5 = a half of them, chosen by their words and data.seed.",
+    )
+    max_records: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="Only this number of records, the first ones; null = all."
+    )
+    val_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of records to validate on (0 to 1).")
+    long_records: Literal["split", "truncate", "drop"] = Field(
+        "split",
+        description="A conversation longer than the context becomes several of whole exchanges, is cut at its end, or "
+        "is dropped (all are counted).",
+    )
+    epochs: float | None = Field(
+        None, gt=0.0, le=100_000.0, description="Length of the run, in passes over the records; default 3."
+    )
+    learning_rate: float = Field(3e-4, gt=0.0, le=10.0, description="Peak learning rate (dimensionless).")
+    weight_decay: float = Field(
+        0.01, ge=0.0, le=10.0, description="Decoupled decay of matrices, a step and unit of learning rate."
+    )
+    document_masking: bool = Field(
+        True, description="Whether attention stays within one conversation of a packed row."
+    )
+    lora: LoraConfig = LoraConfig()
+    embedding_noise: float | None = Field(
+        None,
+        gt=0.0,
+        le=1000.0,
+        description="NEFTune (Jain et al. 2023): uniform noise on the embeddings while training, of at most this / "
+        "sqrt(tokens of the conversation x hidden_size) a feature; 5 is usual; null = none.",
+    )
+    replay_share: float | None = Field(
+        None,
+        gt=0.0,
+        le=0.9,
+        description="Share of rows that come from the text of pretraining, spread evenly over the steps (0 to 0.9), "
+        "so that less of it is forgotten; null = none.",
+    )
+    replay_dataset: Path | None = Field(
+        None,
+        description="The dataset directory whose training rows are replayed; null = the run's own.",
+    )
+
+    @model_validator(mode="after")
+    def _check_tuning(self) -> Self:
+        for path, weight in self.more_data.items():
+            if not 0.0 < weight <= 100.0:
+                raise ValueError(
+                    f"more_data: {str(path)!r} has the weight {weight:g}, expected above 0 to 100"
+                )
+        if self.data in self.more_data:
+            raise ValueError(f"more_data: {str(self.data)!r} is data already; name each file once")
+        if self.replay_dataset is not None and self.replay_share is None:
+            raise ValueError(
+                "replay_dataset is given and replay_share is null; set it to a share such as 0.1"
+            )
+        if self.lora.rank is not None and self.mixed_precision == "fp8":
+            raise ValueError(
+                "lora.rank and mixed_precision=fp8 exclude each other; set one of them to null or auto"
+            )
+        return self
+
+    def fingerprint_settings(self) -> dict[str, Any]:
+        """As for every training; settings of adapters count where there are adapters."""
+        values = super().fingerprint_settings()
+        if self.lora.rank is None:
+            del values["lora"]
+        # What paths point to enters by its content.
+        del values["more_data"], values["replay_dataset"]
+        return values
