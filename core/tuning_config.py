@@ -16,8 +16,8 @@ class LoraConfig(Config):
         None,
         ge=1,
         le=65_536,
-        description="Rank of the product that is learned beside each matrix of the blocks; null = no adapters, all "
-        "weights are tuned.",
+        description="Rank of the product that is learned beside each matrix of the blocks, in features; null = no "
+        "adapters, all weights are tuned.",
     )
     alpha: float = Field(
         16.0, gt=0.0, le=1e6, description="The product counts alpha / rank times (dimensionless)."
@@ -40,7 +40,10 @@ class InstructionConfig(OptimizationConfig):
         "are: 2 = twice, 0.5 = a half of them, chosen by their words and data.seed.",
     )
     max_records: int | None = Field(
-        None, ge=1, le=1_000_000_000, description="Only this number of records, the first ones; null = all."
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Only this number of records of data, the first ones; null = all.",
     )
     val_split: float = Field(0.05, ge=0.0, lt=1.0, description="Share of records to validate on (0 to 1).")
     long_records: Literal["split", "truncate", "drop"] = Field(

@@ -22,7 +22,8 @@ from evaluation.task_files import read_tasks
 from models.counting import count_parameters
 from pipeline.part_names import check_part_names
 from pipeline.sources import Sources, listed_files
-from pipeline.stages import DEFAULT_INSTRUCTION_FILE, line
+from pipeline.stages import line
+from pipeline.tuning import DEFAULT_INSTRUCTION_FILE
 from tokenization.tokenizer import Tokenizer
 from training.checkpoint import FEWEST_KEPT
 
@@ -206,6 +207,8 @@ def check_named_files(config: PipelineConfig) -> None:
     file = config.instruction.data
     if file != DEFAULT_INSTRUCTION_FILE or file.exists():
         check_instruction_file(file)
+    for file in config.instruction.more_data:
+        check_instruction_file(file, setting="instruction.more_data")
     blocklist, decontamination = config.data.blocklist, config.data.decontamination
     for setting, path in (
         ("data.blocklist.documents", blocklist.documents),
@@ -244,7 +247,7 @@ def _check_tokenizers(config: PipelineConfig) -> None:
             Tokenizer.from_file(path, tiktoken_pattern=settings.tiktoken_pattern)
 
 
-def check_instruction_file(file: Path) -> None:
+def check_instruction_file(file: Path, *, setting: str = "instruction.data") -> None:
     """Refuse a file without a single usable record now, and not after pretraining.
 
     Raises:
@@ -252,13 +255,13 @@ def check_instruction_file(file: Path) -> None:
     """
     if not file.is_file():
         found = "is no regular file" if file.exists() else "no such file"
-        raise DataError(f"instruction.data={str(file)!r}: {found}; name a jsonl or json file of records")
+        raise DataError(f"{setting}={str(file)!r}: {found}; name a jsonl or json file of records")
     try:
         # Reads up to the first usable record, and to the end (with an error that says why) where there is none.
-        with _naming("instruction.data"):
+        with _naming(setting):
             any(isinstance(item, Conversation) for item in read_conversations(file))
     except OSError as error:
-        raise DataError(f"instruction.data={str(file)!r}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{setting}={str(file)!r}: cannot be read ({error.strerror})") from None
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 from core.config_files import lay_over, load_config
 from core.distributed import joined
-from core.errors import DataError, MismatchError
+from core.errors import ConfigError, DataError, MismatchError
 from core.files import TEMPORARY_MARK, check_writable, lock, remove, write_json
 from core.json_files import read_json_object
 from core.stage import Artifact, Decision, Selection, Stage, load_artifact
@@ -309,6 +309,7 @@ def tune_pretrained_model(
 
     Raises:
         MismatchError: the tokenizer is not the model's.
+        ConfigError: text is to be replayed, and no setting says which.
         BloomeryError: as `train_llm_from_scratch`.
     """
     pretrained = find_model(pretrained_model)
@@ -323,6 +324,11 @@ def tune_pretrained_model(
             )
     check_instruction_file(config.instruction.data)
     check_named_files(config)
+    if config.instruction.replay_share is not None and config.instruction.replay_dataset is None:
+        raise ConfigError(
+            f"instruction.replay_share={config.instruction.replay_share:g}: this run has no dataset of its own; name "
+            "the one that the model was trained on, such as instruction.replay_dataset=runs/mine/dataset"
+        )
     shape = model_config_from_hf(read_json_object(pretrained / "config.json"))
     stages = tuning_line(pretrained, tokenizer, shape.max_position_embeddings)
     with joined() as world:

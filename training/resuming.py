@@ -112,11 +112,13 @@ def read_state(
     rows: TokenRows | None,
     loss_function: LossFunction,
     *,
+    data: str | None,
     base_weights: str | None,
 ) -> dict[str, Any]:
     """The trainer's state in a checkpoint of this run.
 
     Args:
+        data: Fingerprint of what it learns from now.
         base_weights: `models.lora.fingerprint_of_base` of what adapters were added to; None = there are none.
 
     Raises:
@@ -156,9 +158,9 @@ def read_state(
         differences.append(
             f"the tokenizer of the rows: was {then[:12]}, now {rows.metadata.tokenizer_fingerprint[:12]}"
         )
-    if rows is not None and is_other_data(state, rows.fingerprint) and not config.allow_data_change:
+    if data is not None and is_other_data(state, data) and not config.allow_data_change:
         differences.append(
-            f"the data: was {state['data_fingerprint'][:12]}, now {rows.fingerprint[:12]}, which allow_data_change "
+            f"the data: was {state['data_fingerprint'][:12]}, now {data[:12]}, which allow_data_change "
             "(--allow-data-change) would permit"
         )
     if differences:

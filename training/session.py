@@ -26,7 +26,14 @@ from models.hf_settings import warn_of_foreign_parts
 from models.lora import fingerprint_of_base
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
-from training.batches import BatchSource, RowBatches, divide_steps, rows_in_order, training_batches
+from training.batches import (
+    BatchSource,
+    ReplayingBatches,
+    RowBatches,
+    divide_steps,
+    rows_in_order,
+    training_batches,
+)
 from training.carrying_out import Origin, TrainingResult, carry_out
 from training.checkpoint import (
     clear_away_leftovers,
@@ -67,12 +74,41 @@ logger = logging.getLogger(__name__)
 
 
 def row_loaders(
-    train: TokenRows, validation: TokenRows | None, config: OptimizationConfig
-) -> tuple[RowBatches, Any]:
-    """The training source and the validation batches for two splits of a dataset."""
-    source = RowBatches(train, batch_size=config.batch_size, seed=config.seed)
+    train: TokenRows,
+    validation: TokenRows | None,
+    config: OptimizationConfig,
+    *,
+    replayed: TokenRows | None = None,
+    replay_share: float = 0.0,
+) -> tuple[RowBatches | ReplayingBatches, Any]:
+    """The training source and the validation batches for two splits of a dataset.
+
+    Args:
+        replayed: Rows of earlier training that `replay_share` of all rows are to come from.
+
+    Raises:
+        MismatchError: these are of another length or another tokenizer.
+    """
+    source: RowBatches | ReplayingBatches = RowBatches(train, batch_size=config.batch_size, seed=config.seed)
+    if replayed is not None:
+        assert isinstance(source, RowBatches)
+        _check_alike(train, replayed)
+        source = ReplayingBatches(source, replayed, share=replay_share)
     held_out = rows_in_order(validation, batch_size=config.batch_size) if validation is not None else None
     return source, held_out
+
+
+def _check_alike(train: TokenRows, replayed: TokenRows) -> None:
+    one, other = train.metadata, replayed.metadata
+    for what, wanted, found in (
+        ("rows of {} tokens", one.max_length, other.max_length),
+        ("the tokenizer {:.12}", one.tokenizer_fingerprint, other.tokenizer_fingerprint),
+    ):
+        if wanted != found:
+            raise MismatchError(
+                f"{replayed.directory}: cannot be replayed, it has {what.format(found)} and the rows to be learned "
+                f"have {what.format(wanted)}; name the dataset that this model was trained on"
+            )
 
 
 def train_model(
@@ -144,7 +180,14 @@ def train_model(
         state = None
         if checkpoint is not None:
             state = read_state(
-                checkpoint, config, model, tokenizer, rows, loss_function, base_weights=base_weights
+                checkpoint,
+                config,
+                model,
+                tokenizer,
+                rows,
+                loss_function,
+                data=data,
+                base_weights=base_weights,
             )
         step_batch, source = divide_steps(
             config,
@@ -310,13 +353,15 @@ def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, 
 
 
 def _rows_of(loader: Any) -> TokenRows | None:
-    if isinstance(loader, RowBatches):
+    if isinstance(loader, RowBatches | ReplayingBatches):
         return loader.rows
     dataset: Any = loader.dataset if isinstance(loader, DataLoader) else None
     return dataset if isinstance(dataset, TokenRows) else None
 
 
 def _data_fingerprint(loader: Any) -> str | None:
+    if isinstance(loader, ReplayingBatches):
+        return loader.fingerprint
     rows = _rows_of(loader)
     return rows.fingerprint if rows is not None else None
 
