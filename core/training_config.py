@@ -5,7 +5,7 @@ What training runs have in common is in `core.optimization_config`, what is spec
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -242,6 +242,11 @@ class TrainingConfig(OptimizationConfig):
     """Pretraining. Without total_steps, epochs or time_budget_seconds its length is 20 tokens a parameter
     (Hoffmann et al. 2022), at most 4 passes over the data (Muennighoff et al. 2023)."""
 
+    init_from: Path | None = Field(
+        None,
+        description="A model to go on from, instead of weights drawn anew: a directory of this project or of "
+        "transformers (Llama, Qwen3, GPT-2), or a run. It decides shape and tokenizer.",
+    )
     optimizer: str = Field(
         "muon",
         description="muon for the matrices of the blocks and adamw for the rest; adamw for all parameters; or one of "
@@ -271,6 +276,12 @@ class TrainingConfig(OptimizationConfig):
         description="Device of the whole line: auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.",
         json_schema_extra=RUNTIME,
     )
+
+    def fingerprint_settings(self) -> dict[str, Any]:
+        """As for every training; the model that init_from points to enters by its content."""
+        values = super().fingerprint_settings()
+        del values["init_from"]
+        return values
 
 
 class EvaluationConfig(Config):

@@ -36,6 +36,7 @@ __all__ = [
     "save_tensors",
     "to_hf_state_dict",
     "to_hf_tensors",
+    "weight_files",
 ]
 
 WEIGHTS_FILE = "model.safetensors"
@@ -168,7 +169,7 @@ def load_model(
         MismatchError: tensors are missing, unexpected, of another shape or quantized.
     """
     directory = Path(directory)
-    files = _weight_files(directory)
+    files = weight_files(directory)
     config = model_config_from_hf(
         read_json_object(directory / CONFIG_FILE), origin=str(directory / CONFIG_FILE)
     )
@@ -210,8 +211,13 @@ def load_model(
     return model.eval()
 
 
-def _weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model directory: one, or those that the index lists."""
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model directory: one, or those that the index lists.
+
+    Raises:
+        DataError: the directory or its files are not there, or the weights are a pickle.
+        CorruptArtifactError: the index names none, or files elsewhere.
+    """
     if not directory.is_dir():
         raise DataError(
             f"{directory}: no such model directory; expected one that holds {CONFIG_FILE} and {WEIGHTS_FILE}"

@@ -20,6 +20,7 @@ from data_processing.sources.remote_files import is_url
 from data_processing.sources.sql_source import holds_password
 from evaluation.task_files import read_tasks
 from models.counting import count_parameters
+from pipeline.initial_model import settle_initial_model
 from pipeline.part_names import check_part_names
 from pipeline.sources import Sources, listed_files
 from pipeline.stages import line
@@ -69,6 +70,7 @@ def settle(config: PipelineConfig, sources: Sources | None) -> tuple[PipelineCon
 
     Raises:
         DataError: a directory or file that was named is missing.
+        ConfigError, MismatchError: the model to go on from does not fit.
     """
     notes: list[str] = []
     data = config.data
@@ -84,7 +86,9 @@ def settle(config: PipelineConfig, sources: Sources | None) -> tuple[PipelineCon
                 f"{data.raw_dir} holds no files: training on the standard library of this Python instead "
                 "(put files there or use --data DIR for your own)"
             )
-    return config, notes
+    with _naming("training.init_from"):
+        config, more = settle_initial_model(config)
+    return config, notes + more
 
 
 def check(config: PipelineConfig, sources: Sources | None, *, trains: bool = True) -> Estimate:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.device_manager import DeviceManager
-from core.files import sha256_file, write_json
+from core.files import write_json
 from core.stage import Artifact, Inputs, Stage
 from core.training_config import PipelineConfig
 from data_processing.data_collector import CACHE_NAME, DIGESTS_NAME, DataCollector
@@ -25,7 +25,9 @@ from data_processing.text_cleaner import TextCleaner
 from evaluation.line_evaluation import evaluate_line
 from evaluation.run_report import write_run_report
 from evaluation.suite import SCORES
+from inference.model_directory import find_model
 from models.transformer_lm import create_model_from_config
+from pipeline.initial_model import initial_source, lineage, load_initial_model, weights_digest
 from pipeline.sources import Sources, collect_sources, source_facts
 from pipeline.stage_parts import place_in_run, save_rows, section, sha256_or_missing, train_on_rows
 from pipeline.tuning import conversation_rows, instruction_source, no_instructions, replayed_source, tune
@@ -115,10 +117,20 @@ def pretrain(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     """Rows → a model that continues text."""
     dataset, tokenizer = inputs["dataset"].directory, Tokenizer.from_file(inputs["tokenizer"].directory)
     shape = config.model.replace(vocab_size=config.model.vocab_size or tokenizer.vocab_size)
-    model = create_model_from_config(shape, seed=config.training.seed)
     settings = config.training.replace(output_dir=str(out))
+    facts: Mapping[str, str] = {}
+    if settings.init_from is None:
+        model = create_model_from_config(shape, seed=settings.seed)
+    else:
+        initial = find_model(settings.init_from)
+        model, facts = load_initial_model(initial, shape, seed=settings.seed), lineage(initial)
     trainer = PretrainingTrainer(
-        model, settings, shape, DeviceManager(config.training.device), tokenizer=tokenizer
+        model,
+        settings,
+        shape,
+        DeviceManager(config.training.device),
+        tokenizer=tokenizer,
+        lineage=facts,
     )
     return train_on_rows(trainer, settings, dataset, out)
 
@@ -276,6 +288,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             run=pretrain,
             settings=lambda c: section("model", c.model) | section("training", c.training),
             needs=("dataset", "tokenizer"),
+            sources=initial_source,
             place=lambda c: place_in_run("pretrain", c.training.output_dir, c),
             outputs="final/**/*",
             resumable=True,
@@ -355,7 +368,7 @@ def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[S
             settings=lambda c: section("instruction", c.instruction, without="data"),
             needs=("instructions",),
             sources=lambda c: {
-                "pretrained model": sha256_file(pretrained / "model.safetensors"),
+                "pretrained model": weights_digest(pretrained),
                 **replayed_source(c),
             },
             place=lambda c: place_in_run("finetune", c.instruction.output_dir, c),

@@ -14,7 +14,7 @@ from data_processing.rows.conversations import Conversation, read_conversations,
 from data_processing.rows.instruction_dataset import build_instruction_dataset
 from data_processing.rows.token_rows import TokenRows
 from data_processing.sources import default_corpus
-from models.hf_layout import load_model
+from pipeline.initial_model import lineage, load_initial_model, room_for, shape_of
 from pipeline.sources import standard_library_facts
 from pipeline.stage_parts import place_in_run, save_rows, sha256_or_missing, train_on_rows
 from tokenization.tokenizer import Tokenizer
@@ -70,8 +70,13 @@ def tune(
 ) -> dict[str, Any]:
     """Tune the model in `pretrained`, or go on with it; returns what was measured."""
     settings = config.instruction.replace(output_dir=str(out))
+    model = load_initial_model(pretrained, room_for(tokenizer, shape_of(pretrained)), seed=settings.seed)
     trainer = InstructionFinetuningTrainer(
-        load_model(pretrained), settings, DeviceManager(config.training.device), tokenizer=tokenizer
+        model,
+        settings,
+        DeviceManager(config.training.device),
+        tokenizer=tokenizer,
+        lineage=lineage(pretrained),
     )
     replayed = replayed_directory(config)
     return train_on_rows(

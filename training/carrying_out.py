@@ -82,8 +82,8 @@ class Origin:
     earlier_seconds: float
     """What earlier processes used of a time budget."""
     rows_to_check: TokenRows | None
-    base_weights: str | None
-    """What adapters were added to; None = all weights are trained."""
+    facts: Mapping[str, str]
+    """What each checkpoint says of where its model comes from."""
 
 
 def carry_out(
@@ -106,7 +106,7 @@ def carry_out(
             "tokens_seen": trainer.progress.num_tokens,
             "best_validation_loss_nats": trainer.progress.best_validation_loss,
             "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
-            **({"base_weights": origin.base_weights} if origin.base_weights is not None else {}),
+            **origin.facts,
         }
 
     def save(trainer: Trainer) -> None:

@@ -3,6 +3,7 @@
 The difference is in the data (labels on the answers alone) and in the defaults of the configuration.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class InstructionFinetuningTrainer:
         tokenizer: Saved with each checkpoint; None = the one that the training data was encoded with.
         hooks: Callables `(trainer, report)` that are called after every step.
         loss_function: What is learned instead of the next token; see `training.trainer.LossFunction`.
+        lineage: What checkpoints say of where `model` comes from.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class InstructionFinetuningTrainer:
         tokenizer: Tokenizer | None = None,
         hooks: tuple[Hook, ...] = (),
         loss_function: LossFunction = next_token_loss,
+        lineage: Mapping[str, str] = {},
     ) -> None:
         self.model = model
         no_length = (
@@ -56,6 +59,7 @@ class InstructionFinetuningTrainer:
         self.tokenizer = tokenizer
         self.hooks = hooks
         self.loss_function = loss_function
+        self.lineage = lineage
 
     def train(
         self,
@@ -80,4 +84,5 @@ class InstructionFinetuningTrainer:
             description="instruction tuning",
             hooks=self.hooks,
             loss_function=self.loss_function,
+            lineage=self.lineage,
         )

@@ -124,6 +124,7 @@ def train_model(
     description: str = "training",
     hooks: tuple[Hook, ...] = (),
     loss_function: LossFunction = next_token_loss,
+    lineage: Mapping[str, str] = {},
 ) -> TrainingResult:
     """Train `model` to the end of its run and leave `step_N`, `best` and `final` in `output_dir`.
 
@@ -136,6 +137,7 @@ def train_model(
         resume_from_checkpoint: A `step_N` directory to go on from, exactly.
         loss_function: What is learned and what evaluations measure; see `training.trainer.LossFunction`. Bits per byte
             are measured for `next_token_loss` only: of another loss nobody knows what its nats say.
+        lineage: Facts that each checkpoint's manifest and README say of where `model` comes from.
 
     Raises:
         Preempted: SIGTERM or SIGINT came; everything is saved.
@@ -261,7 +263,7 @@ def train_model(
             started,
             trainer.progress.active_seconds,
             rows if config.verify_data and world.is_main else None,
-            base_weights,
+            {**lineage, **({"base_weights": base_weights} if base_weights is not None else {})},
         )
         hooks = (lambda _trainer, _report: note_that_it_moves(), *hooks)
         while True:
