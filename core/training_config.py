@@ -13,6 +13,7 @@ from core.config import RUNTIME, Config
 from core.data_config import DataConfig as DataConfig
 from core.optimization_config import OptimizationConfig as OptimizationConfig
 from core.tuning_config import InstructionConfig as InstructionConfig
+from core.tuning_config import PreferenceConfig as PreferenceConfig
 
 
 class ModelConfig(Config):
@@ -388,6 +389,7 @@ class PipelineConfig(Config):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     instruction: InstructionConfig = InstructionConfig()
+    preference: PreferenceConfig = PreferenceConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")

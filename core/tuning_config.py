@@ -1,11 +1,11 @@
-"""The settings of tuning a model that can continue text: on instructions, with all weights or by adapters."""
+"""The settings of tuning a model that can continue text: on instructions and on preferences, perhaps by adapters."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from core.config import Config
+from core.config import RUNTIME, Config
 from core.optimization_config import OptimizationConfig
 
 
@@ -27,7 +27,28 @@ class LoraConfig(Config):
     )
 
 
-class InstructionConfig(OptimizationConfig):
+class TuningConfig(OptimizationConfig):
+    """What all tuning has in common."""
+
+    lora: LoraConfig = LoraConfig()
+
+    @model_validator(mode="after")
+    def _check_adapters(self) -> Self:
+        if self.lora.rank is not None and self.mixed_precision == "fp8":
+            raise ValueError(
+                "lora.rank and mixed_precision=fp8 exclude each other; set one of them to null or auto"
+            )
+        return self
+
+    def fingerprint_settings(self) -> dict[str, Any]:
+        """As for every training; settings of adapters count where there are adapters."""
+        values = super().fingerprint_settings()
+        if self.lora.rank is None:
+            del values["lora"]
+        return values
+
+
+class InstructionConfig(TuningConfig):
     """Instruction tuning: its data, and a training run with its own defaults."""
 
     data: Path = Field(
@@ -61,7 +82,6 @@ class InstructionConfig(OptimizationConfig):
     document_masking: bool = Field(
         True, description="Whether attention stays within one conversation of a packed row."
     )
-    lora: LoraConfig = LoraConfig()
     embedding_noise: float | None = Field(
         None,
         gt=0.0,
@@ -94,17 +114,65 @@ class InstructionConfig(OptimizationConfig):
             raise ValueError(
                 "replay_dataset is given and replay_share is null; set it to a share such as 0.1"
             )
-        if self.lora.rank is not None and self.mixed_precision == "fp8":
-            raise ValueError(
-                "lora.rank and mixed_precision=fp8 exclude each other; set one of them to null or auto"
-            )
         return self
 
     def fingerprint_settings(self) -> dict[str, Any]:
-        """As for every training; settings of adapters count where there are adapters."""
+        """As for all tuning; what paths point to enters by its content."""
         values = super().fingerprint_settings()
-        if self.lora.rank is None:
-            del values["lora"]
-        # What paths point to enters by its content.
         del values["more_data"], values["replay_dataset"]
         return values
+
+
+class PreferenceConfig(TuningConfig):
+    """Preference tuning of the model that answers: it is to find one answer likelier than another."""
+
+    data: Path | None = Field(
+        None,
+        description="Pairs of answers (jsonl or a json array): prompt, chosen and rejected, or feedback of chats; "
+        "null = no preference tuning.",
+    )
+    max_records: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="Only this number of records, the first ones; null = all."
+    )
+    val_split: float = Field(0.1, ge=0.0, lt=1.0, description="Share of records to validate on (0 to 1).")
+    loss: str = Field(
+        "dpo",
+        description="dpo, ipo, dpo_per_token or ipo_per_token (gains divided by the length of the answer), or one of "
+        "your own.",
+    )
+    beta: float = Field(
+        0.1,
+        gt=0.0,
+        le=1000.0,
+        description="How much a nat of the margin between two answers counts (a factor); the smaller, the further the "
+        "model may go from the one that it begins with.",
+    )
+    epochs: float | None = Field(
+        None, gt=0.0, le=100_000.0, description="Length of the run, in passes over the pairs; default 1."
+    )
+    batch_size: int = Field(
+        4,
+        ge=1,
+        le=65_536,
+        description="Rows in one micro-batch, each of twice the context (a number of rows).",
+    )
+    learning_rate: float = Field(5e-5, gt=0.0, le=10.0, description="Peak learning rate (dimensionless).")
+    warmup_ratio: float = Field(
+        0.1, ge=0.0, le=1.0, description="Length of the warm-up, as a share of all steps (0 to 1)."
+    )
+    weight_decay: float = Field(
+        0.0, ge=0.0, le=10.0, description="Decoupled decay of matrices, a step and unit of learning rate."
+    )
+    document_masking: Literal[True] = Field(
+        True, description="Attention stays within one answer of a packed row, always."
+    )
+    eval_steps: int = Field(
+        25,
+        ge=1,
+        le=1_000_000_000,
+        description="Steps between evaluations (a number of steps).",
+        json_schema_extra=RUNTIME,
+    )
+    num_samples: Literal[0] = Field(
+        0, description="No prompts are continued while answers are compared.", json_schema_extra=RUNTIME
+    )

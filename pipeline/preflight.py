@@ -4,14 +4,16 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.device_manager import DeviceManager
 from core.errors import BloomeryError, ConfigError, DataError, DiskError
 from core.training_config import DataConfig, PipelineConfig
-from data_processing.rows.conversations import Conversation, read_conversations
+from data_processing.document import Dropped
+from data_processing.rows.conversations import read_conversations
+from data_processing.rows.preferences import read_preferences
 from data_processing.rules.blocklist import BlockedDocuments, blocklist_step
 from data_processing.rules.decontaminate import read_records
 from data_processing.rules.language import language_step
@@ -104,7 +106,11 @@ def check(config: PipelineConfig, sources: Sources | None, *, trains: bool = Tru
         DiskError: the checkpoints cannot fit onto the disk.
     """
     device = DeviceManager(config.training.device)
-    for section, settings in (("training", config.training), ("instruction", config.instruction)):
+    for section, settings in (
+        ("training", config.training),
+        ("instruction", config.instruction),
+        ("preference", config.preference),
+    ):
         with _naming(section):
             device.check_precision(settings.mixed_precision)
     if sources is None and config.data.corpus == "directory":
@@ -187,6 +193,7 @@ def _places_of_results(config: PipelineConfig) -> dict[str, Path]:
         "tokenizer.output_dir": config.tokenizer.output_dir,
         "training.output_dir": config.training.output_dir,
         "instruction.output_dir": config.instruction.output_dir,
+        "preference.output_dir": config.preference.output_dir,
     }
     return {setting: place for setting, place in places.items() if place is not None}
 
@@ -213,6 +220,8 @@ def check_named_files(config: PipelineConfig) -> None:
         check_instruction_file(file)
     for file in config.instruction.more_data:
         check_instruction_file(file, setting="instruction.more_data")
+    if config.preference.data is not None:
+        check_record_file(config.preference.data, read_preferences, setting="preference.data")
     blocklist, decontamination = config.data.blocklist, config.data.decontamination
     for setting, path in (
         ("data.blocklist.documents", blocklist.documents),
@@ -255,6 +264,15 @@ def check_instruction_file(file: Path, *, setting: str = "instruction.data") -> 
     """Refuse a file without a single usable record now, and not after pretraining.
 
     Raises:
+        DataError: as `check_record_file`.
+    """
+    check_record_file(file, read_conversations, setting=setting)
+
+
+def check_record_file(file: Path, read: Callable[[Path], Iterator[Any]], *, setting: str) -> None:
+    """Refuse a file of which `read` gives nothing but what is dropped.
+
+    Raises:
         DataError: it is missing, no regular file, unreadable, or without a usable record.
     """
     if not file.is_file():
@@ -263,7 +281,7 @@ def check_instruction_file(file: Path, *, setting: str = "instruction.data") -> 
     try:
         # Reads up to the first usable record, and to the end (with an error that says why) where there is none.
         with _naming(setting):
-            any(isinstance(item, Conversation) for item in read_conversations(file))
+            any(not isinstance(item, Dropped) for item in read(file))
     except OSError as error:
         raise DataError(f"{setting}={str(file)!r}: cannot be read ({error.strerror})") from None
 

@@ -59,6 +59,7 @@ DRY_RUN_CHANGES: Mapping[str, Any] = {
     "run": {"time_budget": None},
     "training": DRY_RUN_TRAINING,
     "instruction": DRY_RUN_TRAINING,
+    "preference": DRY_RUN_TRAINING,
     "evaluation": {
         "num_questions": 2,
         "num_validation_questions": 2,
@@ -81,12 +82,12 @@ class TrainedLine:
 
     @property
     def model_directory(self) -> Path:
-        """The tuned model's checkpoint, or the pretrained one's where nothing was tuned.
+        """The checkpoint of the model that was tuned last, or the pretrained one's where nothing was tuned.
 
         Raises:
             DataError: no stage that trains has run.
         """
-        for stage in ("finetune", "pretrain"):
+        for stage in ("preference", "finetune", "pretrain"):
             if stage in self.artifacts:
                 return self.artifacts[stage].directory / "final"
         raise DataError(

@@ -12,6 +12,7 @@ from data_processing.rows.token_dataset import TokenDataset, save_dataset
 from data_processing.rows.token_rows import TokenRows
 from training.carrying_out import TrainingResult
 from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
+from training.preference_trainer import PreferenceTrainer
 from training.pretraining_trainer import PretrainingTrainer
 from training.resuming import agreed_checkpoint
 from training.run_log import read_training
@@ -43,7 +44,7 @@ def save_rows(dataset: TokenDataset, out: Path) -> dict[str, Any]:
 
 
 def train_on_rows(
-    trainer: PretrainingTrainer | InstructionFinetuningTrainer,
+    trainer: PretrainingTrainer | InstructionFinetuningTrainer | PreferenceTrainer,
     settings: OptimizationConfig,
     dataset: Path,
     out: Path,

@@ -28,6 +28,7 @@ from evaluation.suite import SCORES
 from inference.model_directory import find_model
 from models.transformer_lm import create_model_from_config
 from pipeline.initial_model import initial_source, lineage, load_initial_model, weights_digest
+from pipeline.preferring import ROW_SETTINGS, no_preferences, prefer, preference_rows, preference_source
 from pipeline.sources import Sources, collect_sources, source_facts
 from pipeline.stage_parts import place_in_run, save_rows, section, sha256_or_missing, train_on_rows
 from pipeline.tuning import conversation_rows, instruction_source, no_instructions, replayed_source, tune
@@ -149,15 +150,30 @@ def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
 
 
+def prepare_preferences(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """Pairs of answers and the model that answers → rows of pairs, with how likely it finds each answer."""
+    tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
+    return preference_rows(config, inputs["finetune"].directory / "final", tokenizer, out)
+
+
+def tune_on_preferences(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
+    """A model that answers and pairs → one that finds the better answers likelier."""
+    tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
+    tuned = inputs["finetune"].directory / "final"
+    return prefer(config, tuned, tokenizer, inputs["preferences"].directory, out)
+
+
 def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Models and held-out rows → numbers, answers, samples, and the page about the whole run."""
     metrics = evaluate_line(
         config.evaluation,
         DeviceManager(config.training.device),
-        corpus=_in_run("corpus", config.data.output_dir, config),
+        corpus=place_in_run("corpus", config.data.output_dir, config),
         dataset=inputs["dataset"].directory,
         pretrained=inputs["pretrain"].directory / "final",
-        tuned=inputs["finetune"].directory / "final" if "finetune" in inputs else None,
+        tuned=next(
+            (inputs[name].directory / "final" for name in ("preference", "finetune") if name in inputs), None
+        ),
         instructions=inputs["instructions"].directory if "instructions" in inputs else None,
         document_masking=config.training.document_masking,
         scores=out.parent / SCORES,  # in the run, and in a dry run where everything else is
@@ -191,7 +207,7 @@ def cache_beside(corpus: Path, config: PipelineConfig) -> str:
 
 def digests_database(config: PipelineConfig) -> Path | None:
     """Where the digests of raw files are remembered; None where the cache is not on this machine."""
-    cache = cache_beside(place_in_run("corpus", config.data.output_dir, config), config)
+    cache = cache_beside(placeplace_in_run("corpus", config.data.output_dir, config), config)
     return None if is_url(cache) else Path(cache, DIGESTS_NAME)
 
 
@@ -203,6 +219,7 @@ def own_places(config: PipelineConfig) -> list[Path]:
         config.data.dataset_dir,
         config.training.output_dir,
         config.instruction.output_dir,
+        config.preference.output_dir,
     )
     return [config.run.directory, *(place for place in explicit if place is not None)]
 
@@ -242,7 +259,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
                 digests_at=digests_database(c),
                 forgotten=read_forgotten(c.run.directory),
             ),
-            place=lambda c: place_in_run("corpus", c.data.output_dir, c),
+            place=lambda c: placeplace_in_run("corpus", c.data.output_dir, c),
             content=CORPUS_NAME,
             version=4,
         ),
@@ -278,7 +295,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             needs=("collect", "tokenizer", "dataset"),
             # What was left out does not change the corpus, but it does change the report.
             sources=lambda c: {
-                "collection": sha256_or_missing(place_in_run("corpus", c.data.output_dir, c) / REPORT_NAME),
+                "collection": sha256_or_missing(placeplace_in_run("corpus", c.data.output_dir, c) / REPORT_NAME),
                 "reference tokenizers": [sha256_or_missing(path) for path in c.tokenizer.references],
             },
             place=lambda c: c.run.directory / "data_report",
@@ -320,6 +337,27 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             goes_on_with_other=lambda c: _rows_if(c.instruction.allow_data_change, "instructions"),
         ),
         Stage(
+            name="preferences",
+            run=prepare_preferences,
+            settings=lambda c: (
+                section("preference", c.preference, *ROW_SETTINGS) | section("data", c.data, "seed")
+            ),
+            needs=("finetune", "tokenizer"),
+            sources=preference_source,
+            disabled_because=no_preferences,
+            place=lambda c: c.run.directory / "preferences",
+        ),
+        Stage(
+            name="preference",
+            run=tune_on_preferences,
+            settings=lambda c: section("preference", c.preference, without="data"),
+            needs=("finetune", "preferences", "tokenizer"),
+            place=lambda c: place_in_run("preference", c.preference.output_dir, c),
+            outputs="final/**/*",
+            resumable=True,
+            goes_on_with_other=lambda c: _rows_if(c.preference.allow_data_change, "preferences"),
+        ),
+        Stage(
             name="evaluate",
             run=evaluate,
             settings=lambda c: (
@@ -327,7 +365,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
                 | section("training", c.training, "document_masking")
             ),
             needs=("dataset", "pretrain"),
-            wants=("instructions", "finetune"),
+            wants=("instructions", "finetune", "preference"),
             sources=lambda c: {
                 "tasks": [[path.stem, sha256_or_missing(path)] for path in c.evaluation.tasks]
             },

@@ -286,7 +286,7 @@ def to_tensors(arrays: dict[str, np.ndarray[Any, Any]]) -> Batch:
 
 
 def check_batch(batch: Any) -> Batch:
-    """`batch`, if it has what the trainer reads.
+    """The tensors of `batch`, if it has what the trainer reads; what else there is, is for the loss.
 
     Raises:
         DataError: it is no mapping of `input_ids`, `labels` and `position_ids` tensors of one (B, T) int64 shape.
@@ -300,4 +300,5 @@ def check_batch(batch: Any) -> Batch:
     shapes = {key: tuple(batch[key].shape) for key in BATCH_KEYS}
     if len(set(shapes.values())) != 1 or batch["input_ids"].ndim != 2:
         raise DataError(f"the tensors of a batch must have one shape (rows, tokens), found {shapes}")
-    return {key: batch[key].long() for key in BATCH_KEYS}
+    more = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    return more | {key: batch[key].long() for key in BATCH_KEYS}

@@ -300,7 +300,7 @@ def evaluation_values(result: Evaluation) -> dict[str, float]:
     """An evaluation as metrics; empty where the loss is not finite, which JSON has no number for."""
     if not math.isfinite(result.loss_nats):
         return {}
-    values = {"validation/loss": result.loss_nats}
+    values = {"validation/loss": result.loss_nats, **result.measures}
     if math.isfinite(result.perplexity):
         values["validation/perplexity"] = result.perplexity
     if result.bits_per_byte is not None:

@@ -68,7 +68,7 @@ from training.run_log import PLAN_FILE
 from training.saving import check_room
 from training.schedules import Horizon
 from training.step_batch import StepBatch
-from training.trainer import Hook, LossFunction, Trainer
+from training.trainer import Hook, LossFunction, Measures, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +124,7 @@ def train_model(
     description: str = "training",
     hooks: tuple[Hook, ...] = (),
     loss_function: LossFunction = next_token_loss,
+    measures: Measures | None = None,
     lineage: Mapping[str, str] = {},
 ) -> TrainingResult:
     """Train `model` to the end of its run and leave `step_N`, `best` and `final` in `output_dir`.
@@ -137,6 +138,7 @@ def train_model(
         resume_from_checkpoint: A `step_N` directory to go on from, exactly.
         loss_function: What is learned and what evaluations measure; see `training.trainer.LossFunction`. Bits per byte
             are measured for `next_token_loss` only: of another loss nobody knows what its nats say.
+        measures: What evaluations report besides.
         lineage: Facts that each checkpoint's manifest and README say of where `model` comes from.
 
     Raises:
@@ -199,7 +201,9 @@ def train_model(
             rows=state["length"]["rows_per_step"] if state is not None else None,
         )
         if state is None:
-            length = _agreed_length(model, config, device_manager, source, step_batch, output_dir, world)
+            length = _agreed_length(
+                model, config, device_manager, source, step_batch, output_dir, world, loss_function
+            )
         else:
             length = with_new_end(
                 RunLength(**state["length"]),
@@ -220,6 +224,7 @@ def train_model(
             compiled=length.compiled,
             token_byte_lengths=_byte_lengths(tokenizer, model.config, loss_function),
             loss_function=loss_function,
+            measures=measures,
             world=world,
             # What was begun in smaller parts, because no more fitted, goes on in them.
             step_batch=at_most(step_batch, length.most_rows_at_a_time or step_batch.micro_batch_rows),
@@ -326,10 +331,13 @@ def _agreed_length(
     step_batch: StepBatch,
     output_dir: Path,
     world: World,
+    loss_function: LossFunction,
 ) -> RunLength:
     """The length of a run that starts: measured by the main process, for all."""
     values = world.from_main(
-        lambda: dataclasses.asdict(fix_length(model, config, device_manager, source, step_batch, output_dir))
+        lambda: dataclasses.asdict(
+            fix_length(model, config, device_manager, source, step_batch, output_dir, loss_function)
+        )
     )
     return RunLength(**values)
 

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -10,9 +9,10 @@ from typing import Literal, NamedTuple, get_args
 from core.errors import ConfigError, DataError
 from core.progress import progress
 from core.seeds import derive_seed
-from data_processing.document import Dropped, escape_unprintable, excerpt
+from data_processing.document import Dropped, excerpt
 from data_processing.rows.arrow_rows import id_type
 from data_processing.rows.conversations import Conversation
+from data_processing.rows.dropped_records import DroppedRecords
 from data_processing.rows.packing import ConversationPacker
 from data_processing.rows.row_writer import SHARD_BYTES
 from data_processing.rows.split_assignment import SplitAssignment
@@ -21,10 +21,6 @@ from tokenization.chat_template import render_chat
 from tokenization.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-MAX_SAMPLES = 5
-"""Dropped records of each reason that the report names. Arbitrary."""
-
 
 LongRecords = Literal["split", "truncate", "drop"]
 
@@ -86,7 +82,7 @@ def build_instruction_dataset(
                 else _pieces(item, tokenizer, max_length, long_records, seed)
             )
             if isinstance(pieces, Dropped):
-                counts.drop(pieces)
+                counts.dropped.add(pieces)
                 continue
             assert isinstance(item, Conversation)
             counts.note(pieces)
@@ -101,14 +97,7 @@ def build_instruction_dataset(
     ) as writer:
         counts.repeats = _pack(assignment.assign(rendered()), writer, max_length=max_length)
         if counts.conversations == 0:
-            reasons = "; ".join(
-                f"{reason} {number} (first: {counts.samples[reason][0]['source']}: "
-                f"{counts.samples[reason][0]['detail']})"
-                for reason, number in counts.dropped.items()
-            )
-            raise DataError(
-                f"none of the {counts.records} instruction records can be used: {reasons or 'there is none'}"
-            )
+            raise DataError(f"none of the {counts.records} instruction records can be used: {counts.dropped}")
         if assignment.empty_splits:
             logger.warning(
                 "the %d conversations have one topic; the dataset goes without %s",
@@ -123,8 +112,8 @@ def build_instruction_dataset(
                 "more_pieces": counts.more_pieces,
                 "truncated": counts.truncated,
                 "repeats": counts.repeats,
-                "dropped": dict(counts.dropped),
-                "dropped_samples": counts.samples,
+                "dropped": dict(counts.dropped.counts),
+                "dropped_samples": counts.dropped.samples,
                 "seed": seed,
                 "shares": shares,
                 "empty_splits": assignment.empty_splits,
@@ -143,22 +132,13 @@ class _Counts:
         self.more_pieces = 0
         self.truncated = 0
         self.repeats = 0
-        self.dropped: Counter[str] = Counter()
-        self.samples: dict[str, list[dict[str, str]]] = {}
+        self.dropped = DroppedRecords()
 
     def note(self, pieces: "_Pieces") -> None:
         self.conversations += 1
         self.split += pieces.is_split
         self.more_pieces += len(pieces.pieces) - 1
         self.truncated += pieces.is_cut
-
-    def drop(self, dropped: Dropped) -> None:
-        self.dropped[dropped.reason] += 1
-        samples = self.samples.setdefault(dropped.reason, [])
-        if len(samples) < MAX_SAMPLES:
-            # Escaped, because the name of a file need not be UTF-8, and the report is.
-            parts = {"source": dropped.source, "detail": dropped.detail, "sample": dropped.sample}
-            samples.append({name: escape_unprintable(text) for name, text in parts.items()})
 
 
 def _check_settings(*, max_length: int, val_split: float, long_records: str) -> None:
