@@ -19,14 +19,14 @@ from core.config_files import lay_over, load_config
 from core.distributed import joined
 from core.errors import ConfigError, DataError, MismatchError
 from core.files import TEMPORARY_MARK, check_writable, lock, remove, write_json
-from core.json_files import read_json_object
 from core.stage import Artifact, Decision, Selection, Stage, load_artifact
 from core.stage_plan import plan_stages
 from core.stage_run import run_stages
 from core.training_config import PipelineConfig
 from inference.chat import ChatModel, find_model
-from models.hf_layout import model_config_from_hf
 from pipeline.cleaning import log_superseded
+from pipeline.initial_model import shape_of
+from pipeline.part_names import check_part_names
 from pipeline.preflight import (
     Estimate,
     check,
@@ -37,8 +37,9 @@ from pipeline.preflight import (
 )
 from pipeline.run_plan import plan_for
 from pipeline.sources import Sources, check_sources
-from pipeline.stages import digests_database, line, tuning_line
+from pipeline.stages import digests_database, line, preference_line, tuning_line
 from pipeline.together import Leader, follow
+from pipeline.tuning import no_instructions
 from tokenization.tokenizer import Tokenizer, holds_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -301,7 +302,8 @@ def tune_pretrained_model(
     tokenizer_model: Path | None = None,
     selection: Selection = Selection(),
 ) -> TrainedLine:
-    """Instruction tuning of a model that is there already, into `config.run.directory`.
+    """Tuning of a model that is there already, into `config.run.directory`: on instructions, on preferences if
+    `preference.data` names pairs, or on these alone where there are no instructions.
 
     Args:
         pretrained_model: A checkpoint directory, or a run directory whose newest model is taken.
@@ -323,15 +325,20 @@ def tune_pretrained_model(
                 f"{tokenizer.fingerprint[:12]}, expected {own.fingerprint[:12]}); leave out --tokenizer-model to "
                 "use the one beside the model"
             )
-    check_instruction_file(config.instruction.data)
+    only_preferences = no_instructions(config) is not None and config.preference.data is not None
+    if not only_preferences and not config.instruction.more_data:
+        check_instruction_file(config.instruction.data)
     check_named_files(config)
+    check_part_names(config)
     if config.instruction.replay_share is not None and config.instruction.replay_dataset is None:
         raise ConfigError(
             f"instruction.replay_share={config.instruction.replay_share:g}: this run has no dataset of its own; name "
             "the one that the model was trained on, such as instruction.replay_dataset=runs/mine/dataset"
         )
-    shape = model_config_from_hf(read_json_object(pretrained / "config.json"))
-    stages = tuning_line(pretrained, tokenizer, shape.max_position_embeddings)
+    if only_preferences:
+        stages = preference_line(pretrained, tokenizer)
+    else:
+        stages = tuning_line(pretrained, tokenizer, shape_of(pretrained).max_position_embeddings)
     with joined() as world:
         if not world.is_main:
             return TrainedLine(*follow(world, stages))

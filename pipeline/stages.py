@@ -6,7 +6,7 @@ Longer than other files because the whole line is to be seen in one place.
 
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,19 +148,6 @@ def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
     config = making_up_for(config, inputs["pretrain"].metrics["elapsed_seconds"])
     return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
-
-
-def prepare_preferences(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
-    """Pairs of answers and the model that answers → rows of pairs, with how likely it finds each answer."""
-    tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
-    return preference_rows(config, inputs["finetune"].directory / "final", tokenizer, out)
-
-
-def tune_on_preferences(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
-    """A model that answers and pairs → one that finds the better answers likelier."""
-    tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
-    tuned = inputs["finetune"].directory / "final"
-    return prefer(config, tuned, tokenizer, inputs["preferences"].directory, out)
 
 
 def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -336,26 +323,10 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             resumable=True,
             goes_on_with_other=lambda c: _rows_if(c.instruction.allow_data_change, "instructions"),
         ),
-        Stage(
-            name="preferences",
-            run=prepare_preferences,
-            settings=lambda c: (
-                section("preference", c.preference, *ROW_SETTINGS) | section("data", c.data, "seed")
-            ),
+        *preference_stages(
+            lambda inputs: inputs["finetune"].directory / "final",
+            lambda inputs: Tokenizer.from_file(inputs["tokenizer"].directory),
             needs=("finetune", "tokenizer"),
-            sources=preference_source,
-            disabled_because=no_preferences,
-            place=lambda c: c.run.directory / "preferences",
-        ),
-        Stage(
-            name="preference",
-            run=tune_on_preferences,
-            settings=lambda c: section("preference", c.preference, without="data"),
-            needs=("finetune", "preferences", "tokenizer"),
-            place=lambda c: place_in_run("preference", c.preference.output_dir, c),
-            outputs="final/**/*",
-            resumable=True,
-            goes_on_with_other=lambda c: _rows_if(c.preference.allow_data_change, "preferences"),
         ),
         Stage(
             name="evaluate",
@@ -375,8 +346,56 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
     )
 
 
+def preference_stages(
+    answering: Callable[[Inputs], Path],
+    tokenizer: Callable[[Inputs], Tokenizer],
+    *,
+    needs: tuple[str, ...] = (),
+    made_from: Mapping[str, Any] = {},
+) -> tuple[Stage[PipelineConfig], ...]:
+    """Pairs of answers → rows, with how likely a model finds each answer → a model that finds the better ones likelier.
+
+    Args:
+        answering: Where the model is that answers.
+        needs: The stages that make it and the tokenizer.
+        made_from: What else they come from, where no stage makes them.
+    """
+    return (
+        Stage(
+            name="preferences",
+            run=lambda c, inputs, out: preference_rows(c, answering(inputs), tokenizer(inputs), out),
+            settings=lambda c: (
+                section("preference", c.preference, *ROW_SETTINGS) | section("data", c.data, "seed")
+            ),
+            needs=needs,
+            sources=lambda c: {**preference_source(c), **made_from},
+            disabled_because=no_preferences,
+            place=lambda c: c.run.directory / "preferences",
+        ),
+        Stage(
+            name="preference",
+            run=lambda c, inputs, out: prefer(
+                c, answering(inputs), tokenizer(inputs), inputs["preferences"].directory, out
+            ),
+            settings=lambda c: section("preference", c.preference, without="data"),
+            needs=(*needs, "preferences"),
+            sources=lambda c: made_from,
+            place=lambda c: place_in_run("preference", c.preference.output_dir, c),
+            outputs="final/**/*",
+            resumable=True,
+            goes_on_with_other=lambda c: _rows_if(c.preference.allow_data_change, "preferences"),
+        ),
+    )
+
+
+def preference_line(answering: Path, tokenizer: Tokenizer) -> tuple[Stage[PipelineConfig], ...]:
+    """Preference tuning alone, of a model that is there already."""
+    facts = {"model": weights_digest(answering), "tokenizer": tokenizer.fingerprint}
+    return preference_stages(lambda _inputs: answering, lambda _inputs: tokenizer, made_from=facts)
+
+
 def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[Stage[PipelineConfig], ...]:
-    """The last part of the line alone, for a model that is there already.
+    """Tuning alone, on instructions and then on preferences if there are any, of a model that is there already.
 
     Args:
         pretrained: A checkpoint directory.
@@ -413,6 +432,11 @@ def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[S
             outputs="final/**/*",
             resumable=True,
             goes_on_with_other=lambda c: _rows_if(c.instruction.allow_data_change, "instructions"),
+        ),
+        *preference_stages(
+            lambda inputs: inputs["finetune"].directory / "final",
+            lambda _inputs: tokenizer,
+            needs=("finetune",),
         ),
     )
 

@@ -29,7 +29,8 @@ from pipeline.run import TrainedLine, dry_run, plan_line, train_llm_from_scratch
 from pipeline.stages import line
 from tests.line_kit import settings, write_inputs
 
-STAGES = list(STAGE_NAMES)
+STAGES = [name for name in STAGE_NAMES if name not in ("preferences", "preference")]
+"""Those of a line without pairs of answers."""
 
 
 def test_the_command_line_names_the_stages_there_are() -> None:

@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 
+from core.config import merge
 from core.config_files import load_config
 from core.errors import ConfigError, DataError, MismatchError, StaleArtifactError
+from core.manifest import write_manifest
 from core.stage import Selection
 from data_processing.rows.token_rows import TokenRows
+from inference.model_directory import find_model
+from pipeline.closing_page import closing_page
+from pipeline.part_names import check_part_names
 from pipeline.preflight import check_named_files
 from pipeline.run import TrainedLine, resolve_config, train_llm_from_scratch, tune_pretrained_model
 from pipeline.run_plan import _instruction_bytes
-from tests.line_kit import settings
+from tests.line_kit import TRAINING, settings
 
 
 @pytest.fixture
@@ -140,8 +145,87 @@ def test_a_model_that_is_there_replays_what_is_named_and_nothing_else(run, train
     assert result.artifacts["finetune"].metrics["num_steps"] == 4
 
 
+def test_a_model_that_is_there_is_tuned_on_pairs_alone_or_after_instructions(run, trained, tmp_path) -> None:
+    preference = {**TRAINING, "data": str(pairs_file(tmp_path)), "total_steps": 4}
+
+    def stages(name: str, **instruction: Any) -> list[str]:
+        values = settings(trained[0], run={"dir": str(run / name)}, preference=preference)
+        values["instruction"] = {**TRAINING, "total_steps": 4, **instruction}
+        result = tune_pretrained_model(
+            resolve_config(values), pretrained_model=run / "run" / "finetune" / "final"
+        )
+        assert result.model_directory == run / name / "preference" / "final"
+        return list(result.artifacts)
+
+    assert stages("alone") == ["preferences", "preference"]
+    both = stages("both", data=str(trained[0] / "instructions.jsonl"))
+    assert both == ["instructions", "finetune", "preferences", "preference"]
+
+
 def test_a_plan_counts_the_bytes_of_every_file_by_its_weight(tmp_path: Path) -> None:
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).write_text("x" * 100)
     values = {"data": str(tmp_path / "a.jsonl"), "more_data": {str(tmp_path / "b.jsonl"): 2.5}}
     assert _instruction_bytes(resolve_config({"instruction": values})) == 350
+
+
+def pairs_file(root: Path) -> Path:
+    records = [
+        {"prompt": f"What is number {n}?", "chosen": f"It is {n % 3}.", "rejected": f"No idea {n % 5}."}
+        for n in range(40)
+    ]
+    path = root / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)) + "\n")
+    return path
+
+
+def test_the_line_ends_with_a_model_that_prefers_when_pairs_are_named_and_goes_on_exactly(
+    run, trained, tmp_path, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    asked = {
+        **TRAINING,
+        "data": str(pairs_file(tmp_path)),
+        "total_steps": 15,
+        "eval_steps": 5,
+        "learning_rate": 5e-3,
+        "save_steps": 5,
+    }
+    values = settings(trained[0], run={"dir": str(run / "run")}, preference=asked)
+    result = train_llm_from_scratch(values)
+    assert list(result.artifacts)[-4:] == ["finetune", "preferences", "preference", "evaluate"]
+    metrics = result.artifacts["preference"].metrics
+    assert metrics["final_validation"]["validation/preference_accuracy"] > 0.8
+    assert result.model_directory == run / "run" / "preference" / "final"
+    assert find_model(run / "run") == result.model_directory
+    facts = json.loads((result.model_directory / "MANIFEST.json").read_text())
+    assert facts["stage"] == "preference tuning"
+    assert facts["initialised_from"] == str(run / "run" / "finetune" / "final")
+    page = closing_page(result, "python scripts/train_llm_from_scratch.py")
+    assert re.search(r"of 40 pairs, \d+\.\d% of those held out are preferred as they should be", page)
+    assert "nats a token" not in page[page.index("Preference tuning") :].partition("Evaluation")[0]
+    # As a run that was killed after its second checkpoint left it.
+    expected = (result.model_directory / "model.safetensors").read_bytes()
+    directory = run / "run" / "preference"
+    manifest = json.loads((directory / "MANIFEST.json").read_text())
+    write_manifest(directory, {"status": "running", "recipe": manifest["recipe"]})
+    for name in ("final", "best", "step_15"):
+        shutil.rmtree(directory / name)
+    train_llm_from_scratch(values, selection=Selection(until="preference"))
+    assert "going on from step 10 (bit-exact)" in caplog.text
+    assert (result.model_directory / "model.safetensors").read_bytes() == expected
+    with pytest.raises(StaleArtifactError, match=r"preference\.beta: was 0\.1, now 0\.5"):
+        train_llm_from_scratch(merge(values, {"preference": {"beta": 0.5}}))
+
+
+def test_pairs_that_are_missing_or_none_and_an_unknown_loss_are_named_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "b"}\n')
+    for name, what in (
+        ("none.jsonl", "no such file"),
+        ("bad.jsonl", "same_answer: what is chosen is what is rejected"),
+    ):
+        config = resolve_config({"preference": {"data": str(tmp_path / name)}})
+        with pytest.raises(DataError, match=f"preference.data.*{what}"):
+            check_named_files(config)
+    with pytest.raises(ConfigError, match=r"preference\.loss: 'dop' is none of dpo, .*; did you mean 'dpo'"):
+        check_part_names(resolve_config({"preference": {"loss": "dop"}}))
