@@ -15,7 +15,7 @@ from data_processing.rows.preferences import Preference, to_preference
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEXT = (REPOSITORY / "docs" / "tuning.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python (scripts/.*)$", TEXT, re.MULTILINE)
+COMMANDS = re.findall(r"^python (scripts/.*)$", TEXT.replace("\\\n", " "), re.MULTILINE)
 
 
 def script(path: str) -> Any:

@@ -63,6 +63,7 @@ def test_files_are_mixed_by_weight_text_is_replayed_and_adapters_are_saved(run, 
     assert recipe["settings"]["instruction.lora"] == {"rank": 2, "alpha": 16.0, "dropout": 0.0}
     assert "replayed rows" in recipe["sources"]
     assert "going on from" not in caplog.text
+    assert "has never seen the tokens of chats, and adapters leave their rows as they are" in caplog.text
     with pytest.raises(StaleArtifactError, match=r"instruction\.replay_share: was 0\.25, now 0\.5"):
         tuned(run, trained, rebuild=False, **{**asked, "replay_share": 0.5})
     with pytest.raises(StaleArtifactError, match="more instruction files: was"):
