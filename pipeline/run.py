@@ -136,7 +136,7 @@ def plan_line(
     """The settled configuration, what running the line now would do, and what it needs; nothing is written."""
     config, _ = settle(config, sources)
     stages = line(sources)
-    trains = _trains(stages, selection)
+    trains = _trains(stages, config, selection)
     estimate = check(config, sources, trains=trains)
     if _needs_plan(config, selection):
         config, record = plan_for(config, sources, _finished(stages[0], config), keep=False)
@@ -181,7 +181,7 @@ def train_llm_from_scratch(
             settled, notes = settle(resolve_config(config), given)
             for note in notes:
                 logger.info(note)
-            trains = _trains(stages, selection)
+            trains = _trains(stages, settled, selection)
             check(settled, given, trains=trains)
             shared = leader.sharing(stages)
             with _locked(shared, settled, selection):
@@ -194,9 +194,10 @@ def train_llm_from_scratch(
     return TrainedLine(settled, artifacts)
 
 
-def _trains(stages: Sequence[Stage[PipelineConfig]], selection: Selection) -> bool:
+def _trains(stages: Sequence[Stage[PipelineConfig]], config: PipelineConfig, selection: Selection) -> bool:
     names = [stage.name for stage in stages]
-    return any(stage.resumable and selection.may_run(stage.name, names) for stage in stages)
+    wanted = [stage for stage in stages if stage.disabled_because(config) is None]
+    return any(stage.resumable and selection.may_run(stage.name, names) for stage in wanted)
 
 
 def _needs_plan(config: PipelineConfig, selection: Selection) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError, DataError, MismatchError
 from core.files import sha256_json
 from core.seeds import derive_seed
 from core.training_config import OptimizationConfig
@@ -98,9 +98,13 @@ class ReplayingBatches:
         batches: What is to be learned; a pass over these rows is a pass.
         replayed: Rows of the same length and vocabulary.
         share: Of all rows, above 0 and below 1.
+
+    Raises:
+        MismatchError: the rows are of another length or another tokenizer.
     """
 
     def __init__(self, batches: RowBatches, replayed: TokenRows, *, share: float) -> None:
+        _check_alike(batches.rows, replayed)
         self._batches = batches
         self._share = share
         self._replayed = RowBatches(
@@ -150,6 +154,19 @@ class ReplayingBatches:
         return to_tensors(
             {key: np.stack([parts[kind][key][place] for kind, place in order]) for key in BATCH_KEYS}
         )
+
+
+def _check_alike(train: TokenRows, replayed: TokenRows) -> None:
+    one, other = train.metadata, replayed.metadata
+    for what, wanted, found in (
+        ("rows of {} tokens", one.max_length, other.max_length),
+        ("the tokenizer {:.12}", one.tokenizer_fingerprint, other.tokenizer_fingerprint),
+    ):
+        if wanted != found:
+            raise MismatchError(
+                f"{replayed.directory}: cannot be replayed, it has {what.format(found)} and the rows to be learned "
+                f"have {what.format(wanted)}; name the dataset that this model was trained on"
+            )
 
 
 class LoaderBatches:
