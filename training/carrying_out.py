@@ -192,10 +192,11 @@ def carry_out(
     if trainer.should_stop is not None:
         logger.info(trainer.should_stop)
     final, best = output_dir / "final", output_dir / "best"
-    keeps_best = trainer.config.early_stopping_patience is not None and best.is_dir()
-    if keeps_best and world.is_main:
-        copy_checkpoint(best, final)
-    elif not keeps_best and world.from_main(lambda: not _is_current(final, trainer.progress.step)):
+    stops_early = trainer.config.early_stopping_patience is not None
+    if world.from_main(lambda: stops_early and best.is_dir()):
+        if world.is_main:
+            copy_checkpoint(best, final)
+    elif world.from_main(lambda: not _is_current(final, trainer.progress.step)):
         model, adapter = whole_copy(trainer.model, world), whole_adapter(trainer.model, world)
         if model is not None:
             save_checkpoint(final, model, tokenizer, facts=facts(trainer), adapter=adapter)
