@@ -5,7 +5,7 @@ Shapes: I inputs and O outputs of a linear layer, r its adapter's rank.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from core.errors import ConfigError
 from core.seeds import derive_seed
 from core.tuning_config import InstructionConfig, LoraConfig
-from models.transformer_lm import TransformerLM
+from models.transformer_lm import Adapters, TransformerLM
 
 DOWN, UP = "lora_down", "lora_up"
 """Last parts of the names of an adapter's matrices, (r, I) and (O, r)."""
+
+ROWS = {"embedding.weight": "lora_rows", "head.weight": "lora_head_rows"}
+"""Names of weights of which a few rows learn -> names of the parameters that have these rows."""
 
 
 class LoraLinear(nn.Linear):
@@ -56,16 +59,23 @@ def scale_of(settings: LoraConfig) -> float:
     return settings.alpha / settings.rank
 
 
-def add_adapters(model: TransformerLM, settings: LoraConfig, *, seed: int) -> None:
+def add_adapters(
+    model: TransformerLM, settings: LoraConfig, *, seed: int, tokens: Sequence[int] = ()
+) -> None:
     """Give every linear layer of the blocks an adapter, in place, and let nothing else learn; what `model` computes
     stays the same for now.
+
+    Args:
+        tokens: Whose rows of embedding and head learn too: those of chats, which pretraining never saw. Without them
+            answers of a model that was only pretrained do not end (docs/experiments.md).
 
     Raises:
         ConfigError: it has adapters already.
     """
     if model.adapters is not None:
         raise ConfigError(
-            f"the model has adapters of rank {model.adapters.rank} already; load the one that they were added to anew"
+            f"the model has adapters of rank {model.adapters.settings.rank} already; load the one that they were added "
+            "to anew"
         )
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -74,32 +84,51 @@ def add_adapters(model: TransformerLM, settings: LoraConfig, *, seed: int) -> No
             parent, _, last = name.rpartition(".")
             adapted = LoraLinear(module, settings, seed=derive_seed(seed, "lora", name))
             setattr(model.blocks.get_submodule(parent), last, adapted)
-    model.adapters = settings
+    model.adapters = Adapters(settings, tuple(sorted(tokens)))
+    if tokens:
+        places = list(model.adapters.tokens)
+        model.lora_rows = nn.Parameter(model.embedding.weight[places].detach().clone())
+        if model.head is not None:
+            model.lora_head_rows = nn.Parameter(model.head.weight[places].detach().clone())
 
 
-def prepare_tuning(model: TransformerLM, config: InstructionConfig) -> None:
-    """Give the model what the settings of tuning ask for, in place: noise on embeddings, adapters."""
+def prepare_tuning(
+    model: TransformerLM, config: InstructionConfig, *, chat_tokens: Sequence[int] = ()
+) -> None:
+    """Give the model what the settings of tuning ask for, in place: noise on embeddings, adapters.
+
+    Args:
+        chat_tokens: As `add_adapters`.
+    """
     model.embedding_noise = config.embedding_noise
     if config.lora.rank is not None:
-        add_adapters(model, config.lora, seed=config.seed)
+        add_adapters(model, config.lora, seed=config.seed, tokens=chat_tokens)
 
 
 def is_of_adapter(name: str) -> bool:
     """Whether a parameter of this name belongs to an adapter, and not to the model that it is added to."""
-    return name.endswith((DOWN, UP))
+    return name.endswith((DOWN, UP)) or name in ROWS.values()
 
 
-def merged(state: Mapping[str, Tensor], settings: LoraConfig | None) -> dict[str, Tensor]:
+def merged(state: Mapping[str, Tensor], adapters: Adapters | None) -> dict[str, Tensor]:
     """The state dict of a plain model that computes what the one with adapters does, to rounding; `state` itself where
     there are none."""
+    if adapters is None:
+        return dict(state)
     result = {name: tensor for name, tensor in state.items() if not is_of_adapter(name)}
     for name in state:
         if name.endswith(UP):
             layer = name.removesuffix(UP)
-            assert settings is not None
             result[f"{layer}weight"] = torch.addmm(
-                state[f"{layer}weight"], state[name], state[f"{layer}{DOWN}"], alpha=scale_of(settings)
+                state[f"{layer}weight"],
+                state[name],
+                state[f"{layer}{DOWN}"],
+                alpha=scale_of(adapters.settings),
             )
+    for weight, rows in ROWS.items():
+        if rows in state:
+            places = torch.tensor(adapters.tokens, device=state[rows].device)
+            result[weight] = state[weight].index_copy(0, places, state[rows])
     return result
 
 

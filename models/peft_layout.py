@@ -9,10 +9,10 @@ from torch import Tensor
 
 from core.files import LOCAL_DISK, Disk, write_json
 from core.training_config import ModelConfig
-from core.tuning_config import LoraConfig
 from models.hf_layout import GPT2_NAMES, MODERN_NAMES, translate
-from models.lora import DOWN, UP
+from models.lora import DOWN, ROWS, UP
 from models.safetensors_file import write_safetensors
+from models.transformer_lm import Adapters
 
 ADAPTER_DIRECTORY = "adapter"
 """Beside the weights of a model directory, in which they are merged already."""
@@ -27,7 +27,7 @@ FUSED = ("query", "key", "value")
 class Adapter(NamedTuple):
     """Adapters and how they were added."""
 
-    settings: LoraConfig
+    added: Adapters
     tensors: Mapping[str, Tensor]
     """By our names of parameters."""
 
@@ -44,7 +44,7 @@ def save_adapter(adapter: Adapter, config: ModelConfig, directory: Path, *, disk
     directory.mkdir()
     tensors, settings, is_gpt2 = (
         peft_tensors(adapter.tensors, config),
-        adapter.settings,
+        adapter.added.settings,
         config.architecture == "gpt2",
     )
     assert settings.rank is not None
@@ -57,7 +57,8 @@ def save_adapter(adapter: Adapter, config: ModelConfig, directory: Path, *, disk
         "r": settings.rank,
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
-        "target_modules": sorted({name.split(".")[-3] for name in tensors}),
+        "target_modules": sorted({name.split(".")[-3] for name in tensors if ".lora_A." in name}),
+        "trainable_token_indices": _indices(adapter, config),
         "rank_pattern": {name: times * settings.rank for name, times in fused.items()},
         "alpha_pattern": {name: times * settings.alpha for name, times in fused.items()},
         "fan_in_fan_out": is_gpt2,
@@ -69,6 +70,16 @@ def save_adapter(adapter: Adapter, config: ModelConfig, directory: Path, *, disk
     write_safetensors(directory / ADAPTER_FILE, tensors, metadata={"format": "pt"}, disk=disk)
 
 
+def _indices(adapter: Adapter, config: ModelConfig) -> Any:
+    """The tokens whose rows learn, as peft has them: a list where embedding and head are one."""
+    tokens = list(adapter.added.tokens)
+    if not tokens:
+        return None
+    if config.tie_word_embeddings:
+        return tokens
+    return {"wte" if config.architecture == "gpt2" else "embed_tokens": tokens, "lm_head": tokens}
+
+
 def peft_tensors(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """The adapters' matrices under peft's names.
 
@@ -77,6 +88,10 @@ def peft_tensors(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str
     """
     names = GPT2_NAMES if config.architecture == "gpt2" else MODERN_NAMES
     result: dict[str, Tensor] = {}
+    for weight, rows in ROWS.items():
+        if rows in tensors:
+            place = translate(weight.removesuffix(".weight"), names)
+            result[f"base_model.model.{place}.token_adapter.trainable_tokens_delta"] = tensors[rows]
     for name in tensors:
         layer, _, last = name.rpartition(".")
         if last != UP:

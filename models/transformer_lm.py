@@ -3,6 +3,8 @@
 Shapes: B rows, T tokens, D features of the residual stream, V tokens of the vocabulary.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,14 @@ from models.kv_cache import KVCache
 from models.normalization import build_norm
 from models.recompute import Recompute, recomputing
 from models.rotary import Rotation, rotation_at
+
+
+class Adapters(NamedTuple):
+    """What `models.lora.add_adapters` added to a model."""
+
+    settings: LoraConfig
+    tokens: tuple[int, ...]
+    """Those whose rows of embedding and head learn too."""
 
 
 class Block(nn.Module):
@@ -71,8 +81,10 @@ class TransformerLM(nn.Module):
         self._gradient_checkpointing: Recompute = "none"
         self._is_compiled = False
         self.embedding_noise: float | None = None
-        self.adapters: LoraConfig | None = None
-        """What `models.lora.add_adapters` added."""
+        self.adapters: Adapters | None = None
+        # The rows of `adapters.tokens`, in the place of the embedding's and the head's: (tokens, D).
+        self.lora_rows: nn.Parameter | None = None
+        self.lora_head_rows: nn.Parameter | None = None
         self.embedding = _embedding(num_tokens, size)
         self.position_embedding: nn.Embedding | None = None
         if not config.use_rope_embeddings:
@@ -138,7 +150,10 @@ class TransformerLM(nn.Module):
             if cache is not None and cache.left_padding is not None:
                 positions = (positions - cache.left_padding[:, None]).clamp(min=0)
 
-        x = self.embedding(input_ids)
+        if self.lora_rows is None:
+            x = self.embedding(input_ids)
+        else:
+            x = F.embedding(input_ids, self._with_rows(self.embedding.weight, self.lora_rows))
         if self.embedding_noise is not None and self.training:
             x = x + noise_like(x, positions, alpha=self.embedding_noise)
         rotation = None
@@ -163,7 +178,15 @@ class TransformerLM(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """(V, D): what features are compared with; the embedding's where the head is tied to it."""
-        return self.embedding.weight if self.head is None else self.head.weight
+        if self.head is None:
+            return self._with_rows(self.embedding.weight, self.lora_rows)
+        return self._with_rows(self.head.weight, self.lora_head_rows)
+
+    def _with_rows(self, weight: Tensor, rows: Tensor | None) -> Tensor:
+        """weight (V, D), in which the rows of a few tokens are others."""
+        if rows is None or self.adapters is None:
+            return weight
+        return weight.index_copy(0, torch.tensor(self.adapters.tokens, device=weight.device), rows)
 
     @property
     def gradient_checkpointing(self) -> Recompute:

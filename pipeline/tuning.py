@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from core.device_manager import DeviceManager
-from core.manifest import read_manifest
 from core.training_config import InstructionConfig, PipelineConfig
 from data_processing.document import Dropped
 from data_processing.rows.arrow_rows import METADATA_NAME
@@ -15,7 +14,6 @@ from data_processing.rows.conversations import Conversation, read_conversations,
 from data_processing.rows.instruction_dataset import build_instruction_dataset
 from data_processing.rows.token_rows import TokenRows
 from data_processing.sources import default_corpus
-from inference.model_directory import PRETRAINING
 from pipeline.initial_model import lineage, load_initial_model, room_for, shape_of
 from pipeline.sources import standard_library_facts
 from pipeline.stage_parts import place_in_run, save_rows, sha256_or_missing, train_on_rows
@@ -72,13 +70,6 @@ def tune(
 ) -> dict[str, Any]:
     """Tune the model in `pretrained`, or go on with it; returns what was measured."""
     settings = config.instruction.replace(output_dir=str(out))
-    if settings.lora.rank is not None and (read_manifest(pretrained) or {}).get("stage") == PRETRAINING:
-        logger.warning(
-            "instruction.lora.rank=%d: %s has never seen the tokens of chats, and adapters leave their rows as they "
-            "are, so answers may not end by themselves; for a first tuning set it to null, and use adapters after that",
-            settings.lora.rank,
-            pretrained,
-        )
     model = load_initial_model(pretrained, room_for(tokenizer, shape_of(pretrained)), seed=settings.seed)
     trainer = InstructionFinetuningTrainer(
         model,

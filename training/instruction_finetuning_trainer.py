@@ -17,7 +17,7 @@ from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
 from training.carrying_out import TrainingResult
 from training.losses import next_token_loss
-from training.session import train_model
+from training.session import tokenizer_of, train_model
 from training.trainer import Hook, LossFunction
 
 DEFAULT_EPOCHS = 3.0
@@ -71,7 +71,9 @@ class InstructionFinetuningTrainer:
 
         With `config.lora.rank`, `model` must be the one that the run began with, and has adapters afterwards.
         """
-        prepare_tuning(self.model, self.config)
+        tokenizer = self.tokenizer or tokenizer_of(train_loader)
+        chat_tokens = () if tokenizer is None else (tokenizer.end_id, *tokenizer.role_ids.values())
+        prepare_tuning(self.model, self.config, chat_tokens=chat_tokens)
         return train_model(
             self.model,
             self.config,
@@ -79,7 +81,7 @@ class InstructionFinetuningTrainer:
             train_loader,
             val_loader,
             output_dir=self.config.output_dir or DEFAULT_OUTPUT_DIR,
-            tokenizer=self.tokenizer,
+            tokenizer=tokenizer,
             resume_from_checkpoint=resume_from_checkpoint,
             description="instruction tuning",
             hooks=self.hooks,

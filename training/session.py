@@ -134,7 +134,7 @@ def train_model(
     """
     started = time.monotonic()
     source = training_batches(train_loader, seed=config.seed)
-    tokenizer = tokenizer or _tokenizer_of(train_loader)
+    tokenizer = tokenizer or tokenizer_of(train_loader)
     checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint is not None else None
     # Also on the way from a checkpoint, which was perhaps written on another machine.
     device_manager.check_precision(config.mixed_precision)
@@ -360,7 +360,8 @@ def _data_fingerprint(loader: Any) -> str | None:
     return rows.fingerprint if rows is not None else None
 
 
-def _tokenizer_of(loader: Any) -> Tokenizer | None:
+def tokenizer_of(loader: Any) -> Tokenizer | None:
+    """The tokenizer that the rows behind a loader were made with, if they say; otherwise a warning."""
     rows = _rows_of(loader)
     if rows is not None and rows.tokenizer_directory is not None:
         return Tokenizer.from_file(rows.tokenizer_directory)

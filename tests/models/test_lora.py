@@ -27,10 +27,14 @@ GPT2 = SHAPE.replace(
 IDS = torch.arange(24).view(2, 12)
 
 
+TOKENS = (9, 5, 6)
+"""Whose rows learn too; all are in IDS."""
+
+
 def adapted(shape: ModelConfig = SHAPE, **settings: float) -> TransformerLM:
     """A model with adapters that are no zeros any more."""
     model = create_model_from_config(shape, seed=1)
-    add_adapters(model, LoraConfig(**{"rank": 4, "alpha": 8.0, **settings}), seed=3)
+    add_adapters(model, LoraConfig(**{"rank": 4, "alpha": 8.0, **settings}), seed=3, tokens=TOKENS)
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
         if is_of_adapter(name):
@@ -51,7 +55,27 @@ def test_fresh_adapters_change_nothing_and_only_they_learn() -> None:
     assert len(learning) == 2 * 7 * 2
 
 
-@pytest.mark.parametrize("shape", [SHAPE, GPT2], ids=["qwen3", "gpt2"])
+UNTIED = SHAPE.replace(tie_word_embeddings=False)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, UNTIED], ids=["tied", "head"])
+def test_only_the_rows_of_the_tokens_that_are_named_learn_and_begin_as_they_were(shape: ModelConfig) -> None:
+    plain = create_model_from_config(shape, seed=1).eval()
+    model = create_model_from_config(shape, seed=1).eval()
+    add_adapters(model, LoraConfig(rank=4), seed=3, tokens=TOKENS)
+    assert torch.equal(model(IDS), plain(IDS))
+    model(IDS).square().sum().backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and "lora_rows" in name}
+    assert learning == {"lora_rows"}
+    assert model.embedding.weight.grad is None
+    changed = adapted(shape)
+    weights = merged(changed.state_dict(), changed.adapters)
+    for name in ("embedding.weight", "head.weight")[: 1 if shape.tie_word_embeddings else 2]:
+        differ = (weights[name] != plain.state_dict()[name]).any(dim=1)
+        assert differ.nonzero().flatten().tolist() == sorted(TOKENS)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, UNTIED, GPT2], ids=["qwen3", "head", "gpt2"])
 def test_a_merged_model_computes_what_the_one_with_adapters_does(shape: ModelConfig) -> None:
     model = adapted(shape)
     plain = TransformerLM(shape)

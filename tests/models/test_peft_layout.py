@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from core.training_config import ModelConfig
-from core.tuning_config import LoraConfig
 from models.hf_layout import save_model
 from models.lora import is_of_adapter
 from models.peft_layout import Adapter, save_adapter
 from models.transformer_lm import create_model_from_config
-from tests.models.test_lora import GPT2, IDS, SHAPE, adapted
+from tests.models.test_lora import GPT2, IDS, SHAPE, UNTIED, adapted
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
@@ -19,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:Fu
 
 
 @pytest.mark.parametrize(
-    "shape", [SHAPE, SHAPE.replace(use_qk_norm=False), GPT2], ids=["qwen3", "llama", "gpt2"]
+    "shape",
+    [SHAPE, SHAPE.replace(use_qk_norm=False), UNTIED, GPT2],
+    ids=["qwen3", "llama", "qwen3 with a head", "gpt2"],
 )
 def test_peft_computes_from_base_and_adapter_what_we_do_and_merges_alike(
     shape: ModelConfig, tmp_path: Path
@@ -27,7 +28,7 @@ def test_peft_computes_from_base_and_adapter_what_we_do_and_merges_alike(
     model = adapted(shape, rank=3, alpha=8.0)
     save_model(create_model_from_config(shape, seed=1), tmp_path / "base", bos_id=1, eos_id=2, pad_id=3)
     tensors = {name: t for name, t in model.state_dict().items() if is_of_adapter(name)}
-    save_adapter(Adapter(LoraConfig(rank=3, alpha=8.0), tensors), shape, tmp_path / "adapter")
+    save_adapter(Adapter(model.adapters, tensors), shape, tmp_path / "adapter")
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     with torch.no_grad():
         plain = base(IDS).logits

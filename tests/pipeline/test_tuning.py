@@ -22,6 +22,7 @@ from pipeline.preflight import check_named_files
 from pipeline.run import TrainedLine, resolve_config, train_llm_from_scratch, tune_pretrained_model
 from pipeline.run_plan import _instruction_bytes
 from tests.line_kit import TRAINING, settings
+from tokenization.tokenizer import Tokenizer
 
 
 @pytest.fixture
@@ -63,7 +64,11 @@ def test_files_are_mixed_by_weight_text_is_replayed_and_adapters_are_saved(run, 
     assert recipe["settings"]["instruction.lora"] == {"rank": 2, "alpha": 16.0, "dropout": 0.0}
     assert "replayed rows" in recipe["sources"]
     assert "going on from" not in caplog.text
-    assert "has never seen the tokens of chats, and adapters leave their rows as they are" in caplog.text
+    settings_of_peft = json.loads((final / "adapter" / "adapter_config.json").read_text())
+    tokenizer = Tokenizer.from_file(final)
+    assert settings_of_peft["trainable_token_indices"] == sorted(
+        [tokenizer.end_id, *tokenizer.role_ids.values()]
+    )
     with pytest.raises(StaleArtifactError, match=r"instruction\.replay_share: was 0\.25, now 0\.5"):
         tuned(run, trained, rebuild=False, **{**asked, "replay_share": 0.5})
     with pytest.raises(StaleArtifactError, match="more instruction files: was"):
@@ -71,8 +76,6 @@ def test_files_are_mixed_by_weight_text_is_replayed_and_adapters_are_saved(run, 
 
 
 def _validated(run: Path, beginning: str) -> int:
-    from tokenization.tokenizer import Tokenizer
-
     rows = TokenRows(run / "run" / "instructions" / "validation")
     tokenizer = Tokenizer.from_file(run / "run" / "tokenizer")
     return sum(tokenizer.decode(rows.tokens(index).tolist()).count(beginning) for index in range(len(rows)))
