@@ -147,7 +147,7 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
 def _next_steps(result: TrainedLine, command: str) -> str:
     run: Path = result.config.run.directory
     lines = [_heading("What comes next")]
-    if "finetune" in result.artifacts:
+    if {"finetune", "preference"} & result.artifacts.keys():
         lines.append(f"  talk to it         python scripts/chat.py {run}")
     elif "pretrain" in result.artifacts:
         lines.append(f"  let it continue    python scripts/chat.py {run}")
