@@ -19,8 +19,10 @@ from inference.model_directory import find_model
 from pipeline.closing_page import closing_page
 from pipeline.part_names import check_part_names
 from pipeline.preflight import check_named_files
+from pipeline.repairing import repair_rows
 from pipeline.run import TrainedLine, resolve_config, train_llm_from_scratch, tune_pretrained_model
 from pipeline.run_plan import _instruction_bytes
+from pipeline.stages import line
 from tests.line_kit import TRAINING, settings
 from tokenization.tokenizer import Tokenizer
 
@@ -219,6 +221,11 @@ def test_the_line_ends_with_a_model_that_prefers_when_pairs_are_named_and_goes_o
     train_llm_from_scratch(values, selection=Selection(until="preference"))
     assert "going on from step 10 (bit-exact)" in caplog.text
     assert (result.model_directory / "model.safetensors").read_bytes() == expected
+    damaged = run / "run" / "preferences" / "train" / "data-00000.arrow"
+    intact = damaged.read_bytes()
+    damaged.write_bytes(intact[:200] + bytes([intact[200] ^ 1]) + intact[201:])
+    assert repair_rows(line(), resolve_config(values), run / "run") == [damaged]
+    assert damaged.read_bytes() == intact
     with pytest.raises(StaleArtifactError, match=r"preference\.beta: was 0\.1, now 0\.5"):
         train_llm_from_scratch(merge(values, {"preference": {"beta": 0.5}}))
 
