@@ -380,6 +380,7 @@ def preference_stages(
             settings=lambda c: section("preference", c.preference, without="data"),
             needs=(*needs, "preferences"),
             sources=lambda c: made_from,
+            disabled_because=no_preferences,
             place=lambda c: place_in_run("preference", c.preference.output_dir, c),
             outputs="final/**/*",
             resumable=True,
