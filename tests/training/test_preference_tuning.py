@@ -18,7 +18,7 @@ from data_processing.rows.preference_dataset import build_preference_dataset
 from data_processing.rows.preferences import Preference
 from data_processing.rows.token_dataset import TokenDataset
 from models.hf_layout import load_model
-from tests.training.test_tuning import StoppedError, files_of_model, stop_at
+from tests.training.test_adapter_tuning import StoppedError, files_of_model, stop_at
 from tokenization.chat_template import render_chat
 from training.batches import RowBatches, rows_in_order, to_tensors
 from training.dry_run import split_batch
