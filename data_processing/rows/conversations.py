@@ -135,7 +135,7 @@ def to_conversation(record: Any, *, source: str) -> Conversation | Dropped:
     try:
         if not isinstance(record, dict):
             raise Rejection("malformed_json", f"found {type(record).__name__}, expected a JSON object")
-        turns = _read_messages(record)
+        turns = read_by(INSTRUCTION_FORMATS, record)
         check_turns(turns)
     except Rejection as rejection:
         return dropped_record(record, rejection, source=source)
@@ -194,8 +194,13 @@ def read_usable(
         )
 
 
-def _read_messages(record: Mapping[str, Any]) -> list[Message]:
-    for read in INSTRUCTION_FORMATS.values():
+def read_by(formats: Mapping[str, Callable[[Mapping[str, Any]], Item]], record: Mapping[str, Any]) -> Item:
+    """What the first format whose keys a record has makes of it.
+
+    Raises:
+        Rejection: none has, or that one cannot use it.
+    """
+    for read in formats.values():
         try:
             return read(record)
         except Rejection as rejection:

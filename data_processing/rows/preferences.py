@@ -16,6 +16,7 @@ from data_processing.rows.conversations import (
     expected_keys,
     messages,
     prompt_response,
+    read_by,
     read_usable,
 )
 
@@ -85,7 +86,7 @@ def to_preference(record: Any, *, source: str) -> Preference | Dropped:
     try:
         if not isinstance(record, dict):
             raise Rejection("malformed_json", f"found {type(record).__name__}, expected a JSON object")
-        chosen, rejected = _read_pair(record)
+        chosen, rejected = read_by(PREFERENCE_FORMATS, record)
         check_turns(chosen)
         check_turns(rejected)
         if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
@@ -113,16 +114,6 @@ def read_preferences(path: str | Path) -> Iterator[Preference | Dropped]:
         DataError: the file is missing or empty, or none of its records can be used.
     """
     return read_usable(Path(path), to_preference, expected=expected_keys(PREFERENCE_FORMATS))
-
-
-def _read_pair(record: Mapping[str, Any]) -> Pair:
-    for read in PREFERENCE_FORMATS.values():
-        try:
-            return read(record)
-        except Rejection as rejection:
-            if rejection.reason != "missing_keys":
-                raise
-    raise Rejection("missing_keys", f"found the keys {', '.join(map(repr, record)) or '(none)'}")
 
 
 def _with(record: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
