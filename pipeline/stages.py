@@ -194,7 +194,7 @@ def cache_beside(corpus: Path, config: PipelineConfig) -> str:
 
 def digests_database(config: PipelineConfig) -> Path | None:
     """Where the digests of raw files are remembered; None where the cache is not on this machine."""
-    cache = cache_beside(placeplace_in_run("corpus", config.data.output_dir, config), config)
+    cache = cache_beside(place_in_run("corpus", config.data.output_dir, config), config)
     return None if is_url(cache) else Path(cache, DIGESTS_NAME)
 
 
@@ -246,7 +246,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
                 digests_at=digests_database(c),
                 forgotten=read_forgotten(c.run.directory),
             ),
-            place=lambda c: placeplace_in_run("corpus", c.data.output_dir, c),
+            place=lambda c: place_in_run("corpus", c.data.output_dir, c),
             content=CORPUS_NAME,
             version=4,
         ),
@@ -282,7 +282,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             needs=("collect", "tokenizer", "dataset"),
             # What was left out does not change the corpus, but it does change the report.
             sources=lambda c: {
-                "collection": sha256_or_missing(placeplace_in_run("corpus", c.data.output_dir, c) / REPORT_NAME),
+                "collection": sha256_or_missing(place_in_run("corpus", c.data.output_dir, c) / REPORT_NAME),
                 "reference tokenizers": [sha256_or_missing(path) for path in c.tokenizer.references],
             },
             place=lambda c: c.run.directory / "data_report",
