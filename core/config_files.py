@@ -85,7 +85,7 @@ def lay_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     result = dict(base)
     run = changes.get("run")
     budget = isinstance(run, Mapping) and run.get("time_budget") is not None
-    for section in ("training", "instruction"):
+    for section in ("training", "instruction", "preference"):
         given = changes.get(section)
         if budget or (isinstance(given, Mapping) and any(given.get(name) is not None for name in LENGTHS)):
             result[section] = {k: v for k, v in result.get(section, {}).items() if k not in LENGTHS}

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.json"
 TRAINER_STATE = "trainer/state.json"
-STAGE_DIRECTORIES = ("finetune", "pretrain")
+STAGE_DIRECTORIES = ("preference", "finetune", "pretrain")
 """Directories of a run that hold models, the one to talk to first."""
 
 STEP_NAME = re.compile(r"step_(\d+)")
@@ -26,9 +26,10 @@ PRETRAINING = "pretraining"
 def find_model(path: str | Path) -> Path:
     """The directory of the model that `path` stands for.
 
-    A model directory (it has a `config.json`) stands for itself. A run stands for `finetune/final`, else
-    `pretrain/final`, else the newest intact of `finetune`'s checkpoints, else of `pretrain`'s; the directory of one
-    training stage stands for its own `final` or newest checkpoint. Damaged ones are passed over with a warning.
+    A model directory (it has a `config.json`) stands for itself. A run stands for the `final` of the last stage that
+    has one (`preference`, `finetune`, `pretrain`), else for the newest intact checkpoint of the last that has any; the
+    directory of one training stage stands for its own `final` or newest checkpoint. Damaged ones are passed over with
+    a warning.
 
     Raises:
         DataError: nothing is there; the message says what was looked for and what was found.

@@ -184,7 +184,7 @@ def document_mask(position_ids: Tensor) -> Tensor:
         position_ids: (B, T) int64, counting from 0 in each document.
     """
     T = position_ids.shape[1]
-    document = _begins(position_ids).cumsum(dim=1)
+    document = document_begins(position_ids).cumsum(dim=1)
     same = document[:, None, :, None] == document[:, None, None, :]
     return same & torch.ones(T, T, dtype=torch.bool, device=position_ids.device).tril()
 
@@ -198,15 +198,16 @@ def document_offsets(position_ids: Tensor) -> Tensor:
     Args:
         position_ids: (B, T) int64 on the CPU, counting from 0 in each document.
     """
-    starts = _begins(position_ids).flatten().nonzero().flatten()
+    starts = document_begins(position_ids).flatten().nonzero().flatten()
     num_slots = 1 << (len(starts) - 1).bit_length()
     offsets = torch.full((num_slots + 1,), position_ids.numel(), dtype=torch.int32)
     offsets[: len(starts)] = starts
     return offsets
 
 
-def _begins(position_ids: Tensor) -> Tensor:
-    """(B, T) bool: the head of each row, and wherever a position is not the one after its predecessor."""
+def document_begins(position_ids: Tensor) -> Tensor:
+    """Where documents begin, (B, T) bool: at the head of each row, and wherever a position does not follow on the one
+    before it."""
     return F.pad(position_ids[:, 1:] != position_ids[:, :-1] + 1, (1, 0), value=True)
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "save_tensors",
     "to_hf_state_dict",
     "to_hf_tensors",
+    "weight_files",
 ]
 
 WEIGHTS_FILE = "model.safetensors"
@@ -168,7 +169,7 @@ def load_model(
         MismatchError: tensors are missing, unexpected, of another shape or quantized.
     """
     directory = Path(directory)
-    files = _weight_files(directory)
+    files = weight_files(directory)
     config = model_config_from_hf(
         read_json_object(directory / CONFIG_FILE), origin=str(directory / CONFIG_FILE)
     )
@@ -190,7 +191,7 @@ def load_model(
     copy_of_embedding = shapes.pop(HEAD, None) if config.tie_word_embeddings else None
     compare_tensors(shapes, config, origin=str(directory))
     names = MODERN_NAMES if config.architecture != "gpt2" else GPT2_NAMES
-    embedding = _translate("embedding.weight", names)
+    embedding = translate("embedding.weight", names)
     differs = MismatchError(
         f"{directory}: {CONFIG_FILE} says tie_word_embeddings, but {HEAD} differs from the embedding; set "
         "tie_word_embeddings to false there"
@@ -210,8 +211,13 @@ def load_model(
     return model.eval()
 
 
-def _weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model directory: one, or those that the index lists."""
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model directory: one, or those that the index lists.
+
+    Raises:
+        DataError: the directory or its files are not there, or the weights are a pickle.
+        CorruptArtifactError: the index names none, or files elsewhere.
+    """
     if not directory.is_dir():
         raise DataError(
             f"{directory}: no such model directory; expected one that holds {CONFIG_FILE} and {WEIGHTS_FILE}"
@@ -273,9 +279,9 @@ def to_hf_tensors(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str,
     """As `to_hf_state_dict`, of a state dict that was gathered elsewhere (from the ranks of a sharded model)."""
     tensors = {name: tensor.detach() for name, tensor in state.items()}
     if config.architecture != "gpt2":
-        return {_translate(name, MODERN_NAMES): tensor for name, tensor in tensors.items()}
+        return {translate(name, MODERN_NAMES): tensor for name, tensor in tensors.items()}
     return {
-        _translate(name, GPT2_NAMES): tensor.T.contiguous() if name.endswith(GPT2_LINEARS) else tensor
+        translate(name, GPT2_NAMES): tensor.T.contiguous() if name.endswith(GPT2_LINEARS) else tensor
         for name, tensor in _fuse(tensors).items()
     }
 
@@ -290,7 +296,7 @@ def from_hf_state_dict(tensors: Mapping[str, Tensor], config: ModelConfig) -> di
     names = MODERN_NAMES if config.architecture != "gpt2" else GPT2_NAMES
     state = {}
     for ours in _fuse(_shapes_of(config)):
-        tensor = tensors[_translate(ours, names)]
+        tensor = tensors[translate(ours, names)]
         if config.architecture == "gpt2" and ours.endswith(GPT2_LINEARS):
             tensor = tensor.T.contiguous()
         state.update(_split(ours, tensor))
@@ -328,7 +334,8 @@ def compare_tensors(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, 
         )
 
 
-def _translate(name: str, names: Mapping[str, str]) -> str:
+def translate(name: str, names: Mapping[str, str]) -> str:
+    """A dotted name of ours in the words of another architecture."""
     return ".".join(names.get(part, part) for part in name.split("."))
 
 

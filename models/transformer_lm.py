@@ -3,20 +3,32 @@
 Shapes: B rows, T tokens, D features of the residual stream, V tokens of the vocabulary.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import DataError
 from core.training_config import ModelConfig
+from core.tuning_config import LoraConfig
 from models.attention import Attention, Documents, cache_mask, document_mask, flash_kernel
 from models.counting import vocabulary_of
+from models.embedding_noise import noise_like
 from models.feed_forward import build_feed_forward
 from models.initialization import initialize_weights
 from models.kv_cache import KVCache
 from models.normalization import build_norm
 from models.recompute import Recompute, recomputing
 from models.rotary import Rotation, rotation_at
+
+
+class Adapters(NamedTuple):
+    """What `models.lora.add_adapters` added to a model."""
+
+    settings: LoraConfig
+    tokens: tuple[int, ...]
+    """Those whose rows of embedding and head learn too."""
 
 
 class Block(nn.Module):
@@ -54,7 +66,8 @@ class Block(nn.Module):
 class TransformerLM(nn.Module):
     """A decoder-only language model. `create_model_from_config` makes one with proper initial weights.
 
-    `gradient_checkpointing` may be switched at any time; `models.recompute` says what each value means.
+    `gradient_checkpointing` may be switched at any time; `models.recompute` says what each value means. So may
+    `embedding_noise`, which is added while training only (`models.embedding_noise`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -67,6 +80,11 @@ class TransformerLM(nn.Module):
         self.config = config
         self._gradient_checkpointing: Recompute = "none"
         self._is_compiled = False
+        self.embedding_noise: float | None = None
+        self.adapters: Adapters | None = None
+        # The rows of `adapters.tokens`, in the place of the embedding's and the head's: (tokens, D).
+        self.lora_rows: nn.Parameter | None = None
+        self.lora_head_rows: nn.Parameter | None = None
         self.embedding = _embedding(num_tokens, size)
         self.position_embedding: nn.Embedding | None = None
         if not config.use_rope_embeddings:
@@ -133,7 +151,12 @@ class TransformerLM(nn.Module):
         elif positions is None:
             positions = torch.arange(T, device=input_ids.device)[None]
 
-        x = self.embedding(input_ids)
+        if self.lora_rows is None:
+            x = self.embedding(input_ids)
+        else:
+            x = F.embedding(input_ids, self._with_rows(self.embedding.weight, self.lora_rows))
+        if self.embedding_noise is not None and self.training:
+            x = x + noise_like(x, positions, alpha=self.embedding_noise)
         rotation = None
         if self.position_embedding is None:
             rotation = rotation_at(
@@ -151,13 +174,23 @@ class TransformerLM(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """features (..., D) to the scores (..., V) of each token of the vocabulary."""
-        y: Tensor = F.linear(features, self.embedding.weight) if self.head is None else self.head(features)
+        if self.head is None or self.lora_head_rows is not None:
+            return F.linear(features, self.head_weight)
+        y: Tensor = self.head(features)
         return y
 
     @property
     def head_weight(self) -> Tensor:
         """(V, D): what features are compared with; the embedding's where the head is tied to it."""
-        return self.embedding.weight if self.head is None else self.head.get_parameter("weight")
+        if self.head is None:
+            return self._with_rows(self.embedding.weight, self.lora_rows)
+        return self._with_rows(self.head.get_parameter("weight"), self.lora_head_rows)
+
+    def _with_rows(self, weight: Tensor, rows: Tensor | None) -> Tensor:
+        """weight (V, D), in which the rows of a few tokens are others."""
+        if rows is None or self.adapters is None:
+            return weight
+        return weight.index_copy(0, torch.tensor(self.adapters.tokens, device=weight.device), rows)
 
     @property
     def gradient_checkpointing(self) -> Recompute:

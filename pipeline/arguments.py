@@ -14,7 +14,7 @@ from core.training_config import PipelineConfig
 
 STAGE_NAMES = (
     *("collect", "tokenizer", "dataset", "data_report"),
-    *("pretrain", "instructions", "finetune", "evaluate"),
+    *("pretrain", "instructions", "finetune", "preferences", "preference", "evaluate"),
 )
 """The stages that `pipeline.stages.line` makes, in order; a test holds the two together."""
 

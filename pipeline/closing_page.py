@@ -11,8 +11,10 @@ from evaluation.line_evaluation import shown_answers
 from evaluation.run_report import PAGE_NAME as RUN_PAGE_NAME
 from pipeline.run import TrainedLine
 from pipeline.stages import stage_metrics
+from training.preference_loss import PREFERENCE_METRICS
 
 WIDTH = 100
+ACCURACY, MARGIN = PREFERENCE_METRICS
 
 
 def closing_page(result: TrainedLine, command: str) -> str:
@@ -26,6 +28,7 @@ def closing_page(result: TrainedLine, command: str) -> str:
         _data(result),
         _training("Pretraining", stage_metrics(result.artifacts, "pretrain")),
         _training("Instruction tuning", stage_metrics(result.artifacts, "finetune")),
+        _preference(result),
         _evaluation(stage_metrics(result.artifacts, "evaluate")),
         _next_steps(result, command),
     ]
@@ -75,7 +78,7 @@ def _data(result: TrainedLine) -> str:
     return "\n".join(lines) if len(lines) > 1 else ""
 
 
-def _training(title: str, metrics: Mapping[str, Any]) -> str:
+def _training(title: str, metrics: Mapping[str, Any], *, unit: str = "nats a token") -> str:
     if not metrics:
         return ""
     lines = [
@@ -88,7 +91,7 @@ def _training(title: str, metrics: Mapping[str, Any]) -> str:
     before, after = metrics["initial_validation"], metrics["final_validation"]
     if before and after:
         lines.append(
-            f"  validation loss {before['validation/loss']:.3f} → {after['validation/loss']:.3f} nats a token"
+            f"  validation loss {before['validation/loss']:.3f} → {after['validation/loss']:.3f} {unit}"
         )
         if "validation/bits_per_byte" in before:
             lines.append(
@@ -96,6 +99,18 @@ def _training(title: str, metrics: Mapping[str, Any]) -> str:
                 f"{after['validation/bits_per_byte']:.3f}"
             )
     return "\n".join(lines)
+
+
+def _preference(result: TrainedLine) -> str:
+    metrics = stage_metrics(result.artifacts, "preference")
+    if not metrics or not metrics["final_validation"]:
+        return _training("Preference tuning", metrics, unit="a pair")
+    pairs, after = stage_metrics(result.artifacts, "preferences"), metrics["final_validation"]
+    return (
+        f"{_training('Preference tuning', metrics, unit='a pair')}\n"
+        f"  of {pairs['pairs']:,} pairs, {after[ACCURACY]:.1%} of those held out are preferred as they should be, by "
+        f"{after[MARGIN]:.2f} nats on the average"
+    )
 
 
 def _evaluation(metrics: Mapping[str, Any]) -> str:
@@ -132,7 +147,7 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
 def _next_steps(result: TrainedLine, command: str) -> str:
     run: Path = result.config.run.directory
     lines = [_heading("What comes next")]
-    if "finetune" in result.artifacts:
+    if {"finetune", "preference"} & result.artifacts.keys():
         lines.append(f"  talk to it         python scripts/chat.py {run}")
     elif "pretrain" in result.artifacts:
         lines.append(f"  let it continue    python scripts/chat.py {run}")

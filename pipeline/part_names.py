@@ -5,6 +5,7 @@ from core.training_config import PipelineConfig
 from models.feed_forward import ACTIVATIONS, FEED_FORWARDS
 from models.normalization import NORMS
 from training.optimizer import OPTIMIZERS
+from training.preference_loss import PREFERENCE_LOSSES
 from training.schedules import SCHEDULES
 
 
@@ -23,7 +24,17 @@ def check_part_names(config: PipelineConfig) -> None:
         place="models.feed_forward.FEED_FORWARDS",
     )
     named(model.norm_name, NORMS, setting="model.norm", place="models.normalization.NORMS")
-    for section, settings in (("training", config.training), ("instruction", config.instruction)):
+    named(
+        config.preference.loss,
+        PREFERENCE_LOSSES,
+        setting="preference.loss",
+        place="training.preference_loss.PREFERENCE_LOSSES",
+    )
+    for section, settings in (
+        ("training", config.training),
+        ("instruction", config.instruction),
+        ("preference", config.preference),
+    ):
         named(
             settings.optimizer,
             OPTIMIZERS,

@@ -4,14 +4,16 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.device_manager import DeviceManager
 from core.errors import BloomeryError, ConfigError, DataError, DiskError
 from core.training_config import DataConfig, PipelineConfig
-from data_processing.rows.conversations import Conversation, read_conversations
+from data_processing.document import Dropped
+from data_processing.rows.conversations import read_conversations
+from data_processing.rows.preferences import read_preferences
 from data_processing.rules.blocklist import BlockedDocuments, blocklist_step
 from data_processing.rules.decontaminate import read_records
 from data_processing.rules.language import language_step
@@ -20,9 +22,11 @@ from data_processing.sources.remote_files import is_url
 from data_processing.sources.sql_source import holds_password
 from evaluation.task_files import read_tasks
 from models.counting import count_parameters
+from pipeline.initial_model import settle_initial_model
 from pipeline.part_names import check_part_names
 from pipeline.sources import Sources, listed_files
-from pipeline.stages import DEFAULT_INSTRUCTION_FILE, line
+from pipeline.stages import line
+from pipeline.tuning import DEFAULT_INSTRUCTION_FILE
 from tokenization.tokenizer import Tokenizer
 from training.checkpoint import FEWEST_KEPT
 
@@ -68,6 +72,7 @@ def settle(config: PipelineConfig, sources: Sources | None) -> tuple[PipelineCon
 
     Raises:
         DataError: a directory or file that was named is missing.
+        ConfigError, MismatchError: the model to go on from does not fit.
     """
     notes: list[str] = []
     data = config.data
@@ -83,7 +88,9 @@ def settle(config: PipelineConfig, sources: Sources | None) -> tuple[PipelineCon
                 f"{data.raw_dir} holds no files: training on the standard library of this Python instead "
                 "(put files there or use --data DIR for your own)"
             )
-    return config, notes
+    with _naming("training.init_from"):
+        config, more = settle_initial_model(config)
+    return config, notes + more
 
 
 def check(config: PipelineConfig, sources: Sources | None, *, trains: bool = True) -> Estimate:
@@ -99,7 +106,11 @@ def check(config: PipelineConfig, sources: Sources | None, *, trains: bool = Tru
         DiskError: the checkpoints cannot fit onto the disk.
     """
     device = DeviceManager(config.training.device)
-    for section, settings in (("training", config.training), ("instruction", config.instruction)):
+    for section, settings in (
+        ("training", config.training),
+        ("instruction", config.instruction),
+        ("preference", config.preference),
+    ):
         with _naming(section):
             device.check_precision(settings.mixed_precision)
     if sources is None and config.data.corpus == "directory":
@@ -182,6 +193,7 @@ def _places_of_results(config: PipelineConfig) -> dict[str, Path]:
         "tokenizer.output_dir": config.tokenizer.output_dir,
         "training.output_dir": config.training.output_dir,
         "instruction.output_dir": config.instruction.output_dir,
+        "preference.output_dir": config.preference.output_dir,
     }
     return {setting: place for setting, place in places.items() if place is not None}
 
@@ -206,6 +218,10 @@ def check_named_files(config: PipelineConfig) -> None:
     file = config.instruction.data
     if file != DEFAULT_INSTRUCTION_FILE or file.exists():
         check_instruction_file(file)
+    for file in config.instruction.more_data:
+        check_instruction_file(file, setting="instruction.more_data")
+    if config.preference.data is not None:
+        check_record_file(config.preference.data, read_preferences, setting="preference.data")
     blocklist, decontamination = config.data.blocklist, config.data.decontamination
     for setting, path in (
         ("data.blocklist.documents", blocklist.documents),
@@ -244,21 +260,30 @@ def _check_tokenizers(config: PipelineConfig) -> None:
             Tokenizer.from_file(path, tiktoken_pattern=settings.tiktoken_pattern)
 
 
-def check_instruction_file(file: Path) -> None:
+def check_instruction_file(file: Path, *, setting: str = "instruction.data") -> None:
     """Refuse a file without a single usable record now, and not after pretraining.
+
+    Raises:
+        DataError: as `check_record_file`.
+    """
+    check_record_file(file, read_conversations, setting=setting)
+
+
+def check_record_file(file: Path, read: Callable[[Path], Iterator[Any]], *, setting: str) -> None:
+    """Refuse a file of which `read` gives nothing but what is dropped.
 
     Raises:
         DataError: it is missing, no regular file, unreadable, or without a usable record.
     """
     if not file.is_file():
         found = "is no regular file" if file.exists() else "no such file"
-        raise DataError(f"instruction.data={str(file)!r}: {found}; name a jsonl or json file of records")
+        raise DataError(f"{setting}={str(file)!r}: {found}; name a jsonl or json file of records")
     try:
         # Reads up to the first usable record, and to the end (with an error that says why) where there is none.
-        with _naming("instruction.data"):
-            any(isinstance(item, Conversation) for item in read_conversations(file))
+        with _naming(setting):
+            any(not isinstance(item, Dropped) for item in read(file))
     except OSError as error:
-        raise DataError(f"instruction.data={str(file)!r}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{setting}={str(file)!r}: cannot be read ({error.strerror})") from None
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ from core.stage_plan import recipe_of
 from core.training_config import PipelineConfig
 from pipeline.cleaning import where_now
 
-REPEATABLE = ("dataset", "instructions")
-"""Stages of which equal inputs give equal bytes, so that one file can be made again beside the others."""
+REPEATABLE = ("dataset", "instructions", "preferences")
+"""Stages of which equal inputs give equal bytes, so that one file can be made again beside the others; of preferences
+on the machine that made them, because a model took part."""
 
 
 def repair_rows(stages: Sequence[Stage[PipelineConfig]], config: PipelineConfig, run: Path) -> list[Path]:

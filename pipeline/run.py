@@ -17,16 +17,16 @@ from typing import Any
 
 from core.config_files import lay_over, load_config
 from core.distributed import joined
-from core.errors import DataError, MismatchError
+from core.errors import ConfigError, DataError, MismatchError
 from core.files import TEMPORARY_MARK, check_writable, lock, remove, write_json
-from core.json_files import read_json_object
 from core.stage import Artifact, Decision, Selection, Stage, load_artifact
 from core.stage_plan import plan_stages
 from core.stage_run import run_stages
 from core.training_config import PipelineConfig
 from inference.chat import ChatModel, find_model
-from models.hf_layout import model_config_from_hf
 from pipeline.cleaning import log_superseded
+from pipeline.initial_model import shape_of
+from pipeline.part_names import check_part_names
 from pipeline.preflight import (
     Estimate,
     check,
@@ -37,8 +37,9 @@ from pipeline.preflight import (
 )
 from pipeline.run_plan import plan_for
 from pipeline.sources import Sources, check_sources
-from pipeline.stages import digests_database, line, tuning_line
+from pipeline.stages import digests_database, line, preference_line, tuning_line
 from pipeline.together import Leader, follow
+from pipeline.tuning import no_instructions
 from tokenization.tokenizer import Tokenizer, holds_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ DRY_RUN_CHANGES: Mapping[str, Any] = {
     "run": {"time_budget": None},
     "training": DRY_RUN_TRAINING,
     "instruction": DRY_RUN_TRAINING,
+    "preference": DRY_RUN_TRAINING,
     "evaluation": {
         "num_questions": 2,
         "num_validation_questions": 2,
@@ -81,12 +83,12 @@ class TrainedLine:
 
     @property
     def model_directory(self) -> Path:
-        """The tuned model's checkpoint, or the pretrained one's where nothing was tuned.
+        """The checkpoint of the model that was tuned last, or the pretrained one's where nothing was tuned.
 
         Raises:
             DataError: no stage that trains has run.
         """
-        for stage in ("finetune", "pretrain"):
+        for stage in ("preference", "finetune", "pretrain"):
             if stage in self.artifacts:
                 return self.artifacts[stage].directory / "final"
         raise DataError(
@@ -134,7 +136,7 @@ def plan_line(
     """The settled configuration, what running the line now would do, and what it needs; nothing is written."""
     config, _ = settle(config, sources)
     stages = line(sources)
-    trains = _trains(stages, selection)
+    trains = _trains(stages, config, selection)
     estimate = check(config, sources, trains=trains)
     if _needs_plan(config, selection):
         config, record = plan_for(config, sources, _finished(stages[0], config), keep=False)
@@ -179,7 +181,7 @@ def train_llm_from_scratch(
             settled, notes = settle(resolve_config(config), given)
             for note in notes:
                 logger.info(note)
-            trains = _trains(stages, selection)
+            trains = _trains(stages, settled, selection)
             check(settled, given, trains=trains)
             shared = leader.sharing(stages)
             with _locked(shared, settled, selection):
@@ -192,9 +194,10 @@ def train_llm_from_scratch(
     return TrainedLine(settled, artifacts)
 
 
-def _trains(stages: Sequence[Stage[PipelineConfig]], selection: Selection) -> bool:
+def _trains(stages: Sequence[Stage[PipelineConfig]], config: PipelineConfig, selection: Selection) -> bool:
     names = [stage.name for stage in stages]
-    return any(stage.resumable and selection.may_run(stage.name, names) for stage in stages)
+    wanted = [stage for stage in stages if stage.disabled_because(config) is None]
+    return any(stage.resumable and selection.may_run(stage.name, names) for stage in wanted)
 
 
 def _needs_plan(config: PipelineConfig, selection: Selection) -> bool:
@@ -300,7 +303,8 @@ def tune_pretrained_model(
     tokenizer_model: Path | None = None,
     selection: Selection = Selection(),
 ) -> TrainedLine:
-    """Instruction tuning of a model that is there already, into `config.run.directory`.
+    """Tuning of a model that is there already, into `config.run.directory`: on instructions, on preferences if
+    `preference.data` names pairs, or on these alone where there are no instructions.
 
     Args:
         pretrained_model: A checkpoint directory, or a run directory whose newest model is taken.
@@ -309,6 +313,7 @@ def tune_pretrained_model(
 
     Raises:
         MismatchError: the tokenizer is not the model's.
+        ConfigError: text is to be replayed, and no setting says which.
         BloomeryError: as `train_llm_from_scratch`.
     """
     pretrained = find_model(pretrained_model)
@@ -321,10 +326,20 @@ def tune_pretrained_model(
                 f"{tokenizer.fingerprint[:12]}, expected {own.fingerprint[:12]}); leave out --tokenizer-model to "
                 "use the one beside the model"
             )
-    check_instruction_file(config.instruction.data)
+    only_preferences = no_instructions(config) is not None and config.preference.data is not None
+    if not only_preferences and not config.instruction.more_data:
+        check_instruction_file(config.instruction.data)
     check_named_files(config)
-    shape = model_config_from_hf(read_json_object(pretrained / "config.json"))
-    stages = tuning_line(pretrained, tokenizer, shape.max_position_embeddings)
+    check_part_names(config)
+    if config.instruction.replay_share is not None and config.instruction.replay_dataset is None:
+        raise ConfigError(
+            f"instruction.replay_share={config.instruction.replay_share:g}: this run has no dataset of its own; name "
+            "the one that the model was trained on, such as instruction.replay_dataset=runs/mine/dataset"
+        )
+    if only_preferences:
+        stages = preference_line(pretrained, tokenizer)
+    else:
+        stages = tuning_line(pretrained, tokenizer, shape_of(pretrained).max_position_embeddings)
     with joined() as world:
         if not world.is_main:
             return TrainedLine(*follow(world, stages))

@@ -20,7 +20,7 @@ from data_processing.sources import default_corpus
 from data_processing.sources.raw_files import RawFile, find_files
 from data_processing.sources.remote_files import is_url
 from pipeline.sources import Sources, listed_files
-from pipeline.stages import no_instructions, uses_default_instructions
+from pipeline.tuning import DEFAULT_INSTRUCTION_FILE, no_instructions, uses_default_instructions
 from training.memory_model import StepMemory, needed_bytes, step_memory
 from training.planner import (
     SECONDS_AROUND_A_TRAINING,
@@ -213,10 +213,13 @@ def _directory_bytes(directory: Path, **rules: Any) -> int:
 def _instruction_bytes(config: PipelineConfig) -> int | None:
     if no_instructions(config) is not None:
         return None
+    settings = config.instruction
+    more = int(sum(weight * file.stat().st_size for file, weight in settings.more_data.items()))
     if uses_default_instructions(config):
         sizes = [sum(map(len, record.values())) for record in default_corpus.instruction_records()]
-        return sum(sizes[: config.instruction.max_records])
-    return config.instruction.data.stat().st_size
+        return sum(sizes[: settings.max_records]) + more
+    has_data = settings.data != DEFAULT_INSTRUCTION_FILE or settings.data.exists()
+    return (settings.data.stat().st_size if has_data else 0) + more
 
 
 def _speed(

@@ -6,53 +6,39 @@ Longer than other files because the whole line is to be seen in one place.
 
 import logging
 import shlex
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from core.config import Config
 from core.device_manager import DeviceManager
-from core.distributed import world
-from core.files import sha256_file, write_json
+from core.files import write_json
 from core.stage import Artifact, Inputs, Stage
-from core.training_config import InstructionConfig, OptimizationConfig, PipelineConfig
+from core.training_config import PipelineConfig
 from data_processing.data_collector import CACHE_NAME, DIGESTS_NAME, DataCollector
 from data_processing.dataset_builder import DatasetBuilder
-from data_processing.document import Dropped
 from data_processing.reports.corpus_files import CORPUS_NAME, REPORT_NAME
 from data_processing.reports.data_report import TOKENIZER_REPORT, write_data_report
 from data_processing.reports.forgetting import read_forgotten
-from data_processing.rows.conversations import Conversation, read_conversations, to_conversation
-from data_processing.rows.instruction_dataset import build_instruction_dataset
-from data_processing.rows.token_dataset import TokenDataset, save_dataset
-from data_processing.rows.token_rows import TokenRows
-from data_processing.sources import default_corpus
 from data_processing.sources.remote_files import is_url
 from data_processing.text_cleaner import TextCleaner
 from evaluation.line_evaluation import evaluate_line
 from evaluation.run_report import write_run_report
 from evaluation.suite import SCORES
-from models.hf_layout import load_model
+from inference.model_directory import find_model
 from models.transformer_lm import create_model_from_config
-from pipeline.sources import Sources, collect_sources, source_facts, standard_library_facts
+from pipeline.initial_model import initial_source, lineage, load_initial_model, weights_digest
+from pipeline.preferring import ROW_SETTINGS, no_preferences, prefer, preference_rows, preference_source
+from pipeline.sources import Sources, collect_sources, source_facts
+from pipeline.stage_parts import place_in_run, save_rows, section, sha256_or_missing, train_on_rows
+from pipeline.tuning import conversation_rows, instruction_source, no_instructions, replayed_source, tune
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_report import report_tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
-from training.carrying_out import TrainingResult
-from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
 from training.planner import making_up_for
 from training.pretraining_trainer import PretrainingTrainer
-from training.resuming import agreed_checkpoint
-from training.run_log import read_training
-from training.run_plots import PLOTS_NAME, can_plot, write_plots
-from training.session import row_loaders
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_INSTRUCTION_FILE: Path = InstructionConfig.model_fields["data"].default
 
 
 def collect(sources: Sources | None, config: PipelineConfig, _inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -112,7 +98,7 @@ def build_dataset(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str
     dataset = builder.build_from_jsonl(
         inputs["collect"].directory / CORPUS_NAME, data.train_split, data.val_split, data.test_split
     )
-    return _save(dataset, out)
+    return save_rows(dataset, out)
 
 
 def report_data(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -132,18 +118,28 @@ def pretrain(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     """Rows → a model that continues text."""
     dataset, tokenizer = inputs["dataset"].directory, Tokenizer.from_file(inputs["tokenizer"].directory)
     shape = config.model.replace(vocab_size=config.model.vocab_size or tokenizer.vocab_size)
-    model = create_model_from_config(shape, seed=config.training.seed)
     settings = config.training.replace(output_dir=str(out))
+    facts: Mapping[str, str] = {}
+    if settings.init_from is None:
+        model = create_model_from_config(shape, seed=settings.seed)
+    else:
+        initial = find_model(settings.init_from)
+        model, facts = load_initial_model(initial, shape, seed=settings.seed), lineage(initial)
     trainer = PretrainingTrainer(
-        model, settings, shape, DeviceManager(config.training.device), tokenizer=tokenizer
+        model,
+        settings,
+        shape,
+        DeviceManager(config.training.device),
+        tokenizer=tokenizer,
+        lineage=facts,
     )
-    return _train(trainer, settings, dataset, out)
+    return train_on_rows(trainer, settings, dataset, out)
 
 
 def prepare_instructions(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
     """Instruction records → conversations as rows with labels on the answers alone."""
     tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
-    return _conversation_rows(config, tokenizer, config.model.max_position_embeddings, out)
+    return conversation_rows(config, tokenizer, config.model.max_position_embeddings, out)
 
 
 def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -151,48 +147,7 @@ def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     pretrained = inputs["pretrain"].directory / "final"
     tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
     config = making_up_for(config, inputs["pretrain"].metrics["elapsed_seconds"])
-    return _tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
-
-
-def _conversation_rows(
-    config: PipelineConfig, tokenizer: Tokenizer, context: int, out: Path
-) -> dict[str, Any]:
-    conversations: Iterator[Conversation | Dropped]
-    if uses_default_instructions(config):
-        records = default_corpus.instruction_records()
-        conversations = (to_conversation(record, source=record["topic"]) for record in records)
-    else:
-        conversations = read_conversations(config.instruction.data)
-    dataset = build_instruction_dataset(
-        islice(conversations, config.instruction.max_records),
-        tokenizer,
-        max_length=context,
-        val_split=config.instruction.val_split,
-        seed=config.data.seed,
-        long_records=config.instruction.long_records,
-        work_dir=out.parent,
-    )
-    report = _save(dataset, out)
-    left_out = ", ".join(f"{reason} {number}" for reason, number in report["dropped"].items()) or "none"
-    logger.info(
-        "conversations: kept %d of %d records; left out: %s; cut at the context: %d (samples in %s)",
-        report["conversations"],
-        report["records"],
-        left_out,
-        report["truncated"],
-        "instructions/dataset_report.json",
-    )
-    return report
-
-
-def _tune(
-    config: PipelineConfig, pretrained: Path, tokenizer: Tokenizer, conversations: Path, out: Path
-) -> dict[str, Any]:
-    settings = config.instruction.replace(output_dir=str(out))
-    trainer = InstructionFinetuningTrainer(
-        load_model(pretrained), settings, DeviceManager(config.training.device), tokenizer=tokenizer
-    )
-    return _train(trainer, settings, conversations, out)
+    return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
 
 
 def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -200,10 +155,12 @@ def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     metrics = evaluate_line(
         config.evaluation,
         DeviceManager(config.training.device),
-        corpus=_in_run("corpus", config.data.output_dir, config),
+        corpus=place_in_run("corpus", config.data.output_dir, config),
         dataset=inputs["dataset"].directory,
         pretrained=inputs["pretrain"].directory / "final",
-        tuned=inputs["finetune"].directory / "final" if "finetune" in inputs else None,
+        tuned=next(
+            (inputs[name].directory / "final" for name in ("preference", "finetune") if name in inputs), None
+        ),
         instructions=inputs["instructions"].directory if "instructions" in inputs else None,
         document_masking=config.training.document_masking,
         scores=out.parent / SCORES,  # in the run, and in a dry run where everything else is
@@ -214,67 +171,12 @@ def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     return metrics
 
 
-def _save(dataset: TokenDataset, out: Path) -> dict[str, Any]:
-    with dataset:
-        save_dataset(dataset, out)
-        return dataset.report
-
-
-def _train(
-    trainer: PretrainingTrainer | InstructionFinetuningTrainer,
-    settings: OptimizationConfig,
-    dataset: Path,
-    out: Path,
-) -> dict[str, Any]:
-    started = time.monotonic()
-    validation = dataset / "validation"
-    train, held_out = row_loaders(
-        TokenRows(dataset / "train"), TokenRows(validation) if validation.is_dir() else None, settings
-    )
-    result: TrainingResult = trainer.train(
-        train, held_out, resume_from_checkpoint=agreed_checkpoint(world(), out)
-    )
-    if can_plot() and world().is_main:
-        write_plots([read_training(out)], out / PLOTS_NAME)
-    return result.metrics() | {"elapsed_seconds": time.monotonic() - started}
-
-
-def uses_default_instructions(config: PipelineConfig) -> bool:
-    """Whether the instruction records are those that the default corpus makes of itself."""
-    return (
-        config.data.corpus == "python_standard_library"
-        and config.instruction.data == DEFAULT_INSTRUCTION_FILE
-        and not config.instruction.data.exists()
-    )
-
-
-def no_instructions(config: PipelineConfig) -> str | None:
-    """Why there is nothing to tune on, or None."""
-    file = config.instruction.data
-    if uses_default_instructions(config) or file.exists() or file != DEFAULT_INSTRUCTION_FILE:
-        return None  # a file that was named and is missing is an error, raised where it is read
-    return f"no instruction data: {file} does not exist; put records there or name a file with --instruction-data"
-
-
-def _instruction_source(config: PipelineConfig) -> Mapping[str, Any]:
-    if uses_default_instructions(config):
-        return standard_library_facts()
-    file = config.instruction.data
-    return {"instruction file": sha256_file(file) if file.is_file() else "missing"}
-
-
 def _given_tokenizer(config: PipelineConfig) -> Mapping[str, Any]:
     settings = config.tokenizer
     if settings.path is None:
         return {}
     tokenizer = Tokenizer.from_file(settings.path, tiktoken_pattern=settings.tiktoken_pattern)
     return {"given tokenizer": tokenizer.fingerprint}
-
-
-def _section(name: str, section: Config, *fields: str, without: str | None = None) -> dict[str, Any]:
-    """Settings by dotted name. What a path points to enters a recipe by its content, so the path itself is left out."""
-    values = section.fingerprint_settings()
-    return {f"{name}.{key}": values[key] for key in (fields or values) if key != without}
 
 
 def _rows_if(allowed: bool, stage: str) -> frozenset[str]:
@@ -285,10 +187,6 @@ def _repair_rows(config: PipelineConfig) -> str:
     return shlex.join(["python", "scripts/inspect_data.py", str(config.run.directory), "verify", "--repair"])
 
 
-def _in_run(name: str, explicit: Path | None, config: PipelineConfig) -> Path:
-    return explicit if explicit is not None else config.run.directory / name
-
-
 def cache_beside(corpus: Path, config: PipelineConfig) -> str:
     """Where finished shards of a corpus are kept."""
     return config.data.cache_dir or str(corpus.parent / CACHE_NAME)
@@ -296,7 +194,7 @@ def cache_beside(corpus: Path, config: PipelineConfig) -> str:
 
 def digests_database(config: PipelineConfig) -> Path | None:
     """Where the digests of raw files are remembered; None where the cache is not on this machine."""
-    cache = cache_beside(_in_run("corpus", config.data.output_dir, config), config)
+    cache = cache_beside(place_in_run("corpus", config.data.output_dir, config), config)
     return None if is_url(cache) else Path(cache, DIGESTS_NAME)
 
 
@@ -308,12 +206,9 @@ def own_places(config: PipelineConfig) -> list[Path]:
         config.data.dataset_dir,
         config.training.output_dir,
         config.instruction.output_dir,
+        config.preference.output_dir,
     )
     return [config.run.directory, *(place for place in explicit if place is not None)]
-
-
-def _sha256_or_missing(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else "missing"
 
 
 COLLECT_SETTINGS = (
@@ -343,7 +238,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
         Stage(
             name="collect",
             run=partial(collect, sources),
-            settings=lambda c: _section("data", c.data, *COLLECT_SETTINGS),
+            settings=lambda c: section("data", c.data, *COLLECT_SETTINGS),
             sources=lambda c: source_facts(
                 sources,
                 c.data,
@@ -351,7 +246,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
                 digests_at=digests_database(c),
                 forgotten=read_forgotten(c.run.directory),
             ),
-            place=lambda c: _in_run("corpus", c.data.output_dir, c),
+            place=lambda c: place_in_run("corpus", c.data.output_dir, c),
             content=CORPUS_NAME,
             version=4,
         ),
@@ -359,24 +254,24 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             name="tokenizer",
             run=train_tokenizer,
             settings=lambda c: (
-                _section("data", c.data, "tokenizer_vocab_size")
-                | _section("tokenizer", c.tokenizer, without="path")
+                section("data", c.data, "tokenizer_vocab_size")
+                | section("tokenizer", c.tokenizer, without="path")
             ),
             needs=("collect",),
             sources=_given_tokenizer,
-            place=lambda c: _in_run("tokenizer", c.tokenizer.output_dir, c),
+            place=lambda c: place_in_run("tokenizer", c.tokenizer.output_dir, c),
         ),
         Stage(
             name="dataset",
             run=build_dataset,
             settings=lambda c: (
-                _section(
+                section(
                     "data", c.data, "train_split", "val_split", "test_split", "stride", "seed", "augmentation"
                 )
-                | _section("model", c.model, "max_position_embeddings")
+                | section("model", c.model, "max_position_embeddings")
             ),
             needs=("collect", "tokenizer"),
-            place=lambda c: _in_run("dataset", c.data.dataset_dir, c),
+            place=lambda c: place_in_run("dataset", c.data.dataset_dir, c),
             version=2,
             repair=_repair_rows,
         ),
@@ -387,17 +282,18 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             needs=("collect", "tokenizer", "dataset"),
             # What was left out does not change the corpus, but it does change the report.
             sources=lambda c: {
-                "collection": _sha256_or_missing(_in_run("corpus", c.data.output_dir, c) / REPORT_NAME),
-                "reference tokenizers": [_sha256_or_missing(path) for path in c.tokenizer.references],
+                "collection": sha256_or_missing(place_in_run("corpus", c.data.output_dir, c) / REPORT_NAME),
+                "reference tokenizers": [sha256_or_missing(path) for path in c.tokenizer.references],
             },
             place=lambda c: c.run.directory / "data_report",
         ),
         Stage(
             name="pretrain",
             run=pretrain,
-            settings=lambda c: _section("model", c.model) | _section("training", c.training),
+            settings=lambda c: section("model", c.model) | section("training", c.training),
             needs=("dataset", "tokenizer"),
-            place=lambda c: _in_run("pretrain", c.training.output_dir, c),
+            sources=initial_source,
+            place=lambda c: place_in_run("pretrain", c.training.output_dir, c),
             outputs="final/**/*",
             resumable=True,
             goes_on_with_other=lambda c: _rows_if(c.training.allow_data_change, "dataset"),
@@ -406,12 +302,12 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             name="instructions",
             run=prepare_instructions,
             settings=lambda c: (
-                _section("instruction", c.instruction, "max_records", "val_split", "long_records")
-                | _section("data", c.data, "seed")
-                | _section("model", c.model, "max_position_embeddings")
+                section("instruction", c.instruction, "max_records", "val_split", "long_records")
+                | section("data", c.data, "seed")
+                | section("model", c.model, "max_position_embeddings")
             ),
             needs=("tokenizer",),
-            sources=_instruction_source,
+            sources=instruction_source,
             disabled_because=no_instructions,
             place=lambda c: c.run.directory / "instructions",
             repair=_repair_rows,
@@ -419,24 +315,30 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
         Stage(
             name="finetune",
             run=finetune,
-            settings=lambda c: _section("instruction", c.instruction, without="data"),
+            settings=lambda c: section("instruction", c.instruction, without="data"),
             needs=("pretrain", "instructions", "tokenizer"),
-            place=lambda c: _in_run("finetune", c.instruction.output_dir, c),
+            sources=replayed_source,
+            place=lambda c: place_in_run("finetune", c.instruction.output_dir, c),
             outputs="final/**/*",
             resumable=True,
             goes_on_with_other=lambda c: _rows_if(c.instruction.allow_data_change, "instructions"),
+        ),
+        *preference_stages(
+            lambda inputs: inputs["finetune"].directory / "final",
+            lambda inputs: Tokenizer.from_file(inputs["tokenizer"].directory),
+            needs=("finetune", "tokenizer"),
         ),
         Stage(
             name="evaluate",
             run=evaluate,
             settings=lambda c: (
-                _section("evaluation", c.evaluation, without="tasks")
-                | _section("training", c.training, "document_masking")
+                section("evaluation", c.evaluation, without="tasks")
+                | section("training", c.training, "document_masking")
             ),
             needs=("dataset", "pretrain"),
-            wants=("instructions", "finetune"),
+            wants=("instructions", "finetune", "preference"),
             sources=lambda c: {
-                "tasks": [[path.stem, _sha256_or_missing(path)] for path in c.evaluation.tasks]
+                "tasks": [[path.stem, sha256_or_missing(path)] for path in c.evaluation.tasks]
             },
             version=2,
             place=lambda c: c.run.directory / "evaluation",
@@ -444,8 +346,57 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
     )
 
 
+def preference_stages(
+    answering: Callable[[Inputs], Path],
+    tokenizer: Callable[[Inputs], Tokenizer],
+    *,
+    needs: tuple[str, ...] = (),
+    made_from: Mapping[str, Any] = {},
+) -> tuple[Stage[PipelineConfig], ...]:
+    """Pairs of answers → rows, with how likely a model finds each answer → a model that finds the better ones likelier.
+
+    Args:
+        answering: Where the model is that answers.
+        needs: The stages that make it and the tokenizer.
+        made_from: What else they come from, where no stage makes them.
+    """
+    return (
+        Stage(
+            name="preferences",
+            run=lambda c, inputs, out: preference_rows(c, answering(inputs), tokenizer(inputs), out),
+            settings=lambda c: (
+                section("preference", c.preference, *ROW_SETTINGS) | section("data", c.data, "seed")
+            ),
+            needs=needs,
+            sources=lambda c: {**preference_source(c), **made_from},
+            disabled_because=no_preferences,
+            place=lambda c: c.run.directory / "preferences",
+        ),
+        Stage(
+            name="preference",
+            run=lambda c, inputs, out: prefer(
+                c, answering(inputs), tokenizer(inputs), inputs["preferences"].directory, out
+            ),
+            settings=lambda c: section("preference", c.preference, without="data"),
+            needs=(*needs, "preferences"),
+            sources=lambda c: made_from,
+            disabled_because=no_preferences,
+            place=lambda c: place_in_run("preference", c.preference.output_dir, c),
+            outputs="final/**/*",
+            resumable=True,
+            goes_on_with_other=lambda c: _rows_if(c.preference.allow_data_change, "preferences"),
+        ),
+    )
+
+
+def preference_line(answering: Path, tokenizer: Tokenizer) -> tuple[Stage[PipelineConfig], ...]:
+    """Preference tuning alone, of a model that is there already."""
+    facts = {"model": weights_digest(answering), "tokenizer": tokenizer.fingerprint}
+    return preference_stages(lambda _inputs: answering, lambda _inputs: tokenizer, made_from=facts)
+
+
 def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[Stage[PipelineConfig], ...]:
-    """The last part of the line alone, for a model that is there already.
+    """Tuning alone, on instructions and then on preferences if there are any, of a model that is there already.
 
     Args:
         pretrained: A checkpoint directory.
@@ -454,31 +405,39 @@ def tuning_line(pretrained: Path, tokenizer: Tokenizer, context: int) -> tuple[S
     """
 
     def given(config: PipelineConfig) -> dict[str, Any]:
-        return {"tokenizer": tokenizer.fingerprint, "context": context, **_instruction_source(config)}
+        return {"tokenizer": tokenizer.fingerprint, "context": context, **instruction_source(config)}
 
     return (
         Stage(
             name="instructions",
-            run=lambda config, _inputs, out: _conversation_rows(config, tokenizer, context, out),
+            run=lambda config, _inputs, out: conversation_rows(config, tokenizer, context, out),
             settings=lambda c: (
-                _section("instruction", c.instruction, "max_records", "val_split", "long_records")
-                | _section("data", c.data, "seed")
+                section("instruction", c.instruction, "max_records", "val_split", "long_records")
+                | section("data", c.data, "seed")
             ),
             sources=given,
             place=lambda c: c.run.directory / "instructions",
         ),
         Stage(
             name="finetune",
-            run=lambda config, inputs, out: _tune(
+            run=lambda config, inputs, out: tune(
                 config, pretrained, tokenizer, inputs["instructions"].directory, out
             ),
-            settings=lambda c: _section("instruction", c.instruction, without="data"),
+            settings=lambda c: section("instruction", c.instruction, without="data"),
             needs=("instructions",),
-            sources=lambda c: {"pretrained model": sha256_file(pretrained / "model.safetensors")},
-            place=lambda c: _in_run("finetune", c.instruction.output_dir, c),
+            sources=lambda c: {
+                "pretrained model": weights_digest(pretrained),
+                **replayed_source(c),
+            },
+            place=lambda c: place_in_run("finetune", c.instruction.output_dir, c),
             outputs="final/**/*",
             resumable=True,
             goes_on_with_other=lambda c: _rows_if(c.instruction.allow_data_change, "instructions"),
+        ),
+        *preference_stages(
+            lambda inputs: inputs["finetune"].directory / "final",
+            lambda _inputs: tokenizer,
+            needs=("finetune",),
         ),
     )
 

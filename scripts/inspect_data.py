@@ -178,7 +178,8 @@ def _verify(places: Places) -> str:
     """A line for each part of the data; an error that names the first file that is not what was written."""
     lines = []
     # A run that was made up to the corpus has no rows yet.
-    rows = [places.dataset, None if places.run is None else places.run / "instructions"]
+    in_run = [] if places.run is None else [places.run / name for name in ("instructions", "preferences")]
+    rows = [places.dataset, *in_run]
     for directory in (places.corpus, *(place for place in rows if place is not None and place.is_dir())):
         manifest = read_manifest(directory)
         if manifest is None:

@@ -1,4 +1,7 @@
-"""Instruction tuning of a model that is there already: a checkpoint of this project, or a whole run."""
+"""Tuning of a model that is there already, on instructions, on pairs of answers, or on both in turn.
+
+The model is a directory of this project or of transformers, or a whole run.
+"""
 
 import shlex
 import sys
@@ -23,12 +26,14 @@ EXAMPLES = (
     "    --instruction-data records.jsonl",
     "python scripts/train_instruction_finetuning.py --pretrained-model runs/mine \\",
     "    --instruction-data records.jsonl run.name=tuned instruction.epochs=2",
+    "python scripts/train_instruction_finetuning.py --pretrained-model runs/mine \\",
+    "    --preference-data pairs.jsonl run.name=preferring",
 )
 
 
 def parser() -> Parser:
     """The command line of this script."""
-    result = Parser(DESCRIPTION, sections=("run", "instruction"), examples=EXAMPLES)
+    result = Parser(DESCRIPTION, sections=("run", "instruction", "preference"), examples=EXAMPLES)
     add = result.add_argument
     add(
         "--pretrained-model",
@@ -41,6 +46,12 @@ def parser() -> Parser:
         "--instruction-data",
         metavar="FILE",
         help="tune on the instruction records in this jsonl or json file (instruction.data)",
+    )
+    add(
+        "--preference-data",
+        metavar="FILE",
+        help="tune on the pairs of answers in this jsonl or json file, after the instructions if there are any "
+        "(preference.data)",
     )
     add(
         "--tokenizer-model",
@@ -64,8 +75,8 @@ def parser() -> Parser:
         metavar="STAGE",
         action="append",
         default=[],
-        help="redo instructions or finetune, although it is finished; the old result is kept beside it; may be given "
-        "several times",
+        help="redo instructions, finetune, preferences or preference, although it is finished; the old result is kept "
+        "beside it; may be given several times",
     )
     return result
 
@@ -76,8 +87,10 @@ def main(arguments: list[str]) -> int:
     log_to_console(verbose=flags.debug)
     overrides = set_value(overrides, "training.device", flags.device)
     overrides = set_value(overrides, "instruction.data", flags.instruction_data)
+    overrides = set_value(overrides, "preference.data", flags.preference_data)
     if flags.allow_data_change:
-        overrides = set_value(overrides, "instruction.allow_data_change", True)
+        for section in ("instruction", "preference"):
+            overrides = set_value(overrides, f"{section}.allow_data_change", True)
 
     # Imported after the flags are checked: torch takes a second to load.
     from pipeline.closing_page import closing_page

@@ -20,7 +20,8 @@ interrupted goes on, what a change made stale is named.
 
 stages, in this order:
   {", ".join(STAGE_NAMES[:4])},
-  {", ".join(STAGE_NAMES[4:])}
+  {", ".join(STAGE_NAMES[4:8])},
+  {", ".join(STAGE_NAMES[8:])}
 
 exit codes:
   0 done, 2 usage, 65 bad data, 70 internal error, 73 run directory in use,
@@ -36,12 +37,15 @@ EXAMPLES = (
     "    training.total_steps=200 training.learning_rate=6e-4",
 )
 
+TRAININGS = ("training", "instruction", "preference")
+"""Sections that are the settings of a training."""
+
 
 def parser() -> Parser:
     """The command line of this script."""
     result = Parser(
         DESCRIPTION,
-        sections=("run", "data", "tokenizer", "model", "training", "instruction", "evaluation"),
+        sections=("run", "data", "tokenizer", "model", "training", "instruction", "preference", "evaluation"),
         examples=EXAMPLES,
     )
     add = result.add_argument
@@ -56,6 +60,11 @@ def parser() -> Parser:
         "--instruction-data",
         metavar="FILE",
         help="tune on the instruction records in this jsonl or json file (instruction.data)",
+    )
+    add(
+        "--preference-data",
+        metavar="FILE",
+        help="tune on the pairs of answers in this jsonl or json file after that (preference.data)",
     )
     add("--device", help="train on auto, cpu, cuda, cuda:1 or mps (training.device)")
     add(
@@ -95,14 +104,15 @@ def main(arguments: list[str]) -> int:
     log_to_console(verbose=flags.debug)
     overrides = set_value(overrides, "training.device", flags.device)
     overrides = set_value(overrides, "instruction.data", flags.instruction_data)
+    overrides = set_value(overrides, "preference.data", flags.preference_data)
     overrides = set_value(overrides, "data.raw_dir", flags.data)
     overrides = set_value(overrides, "data.corpus", "directory" if flags.data else None)
     if flags.deterministic:
-        overrides = set_value(overrides, "training.deterministic", True)
-        overrides = set_value(overrides, "instruction.deterministic", True)
+        for section in TRAININGS:
+            overrides = set_value(overrides, f"{section}.deterministic", True)
     if flags.allow_data_change:
-        overrides = set_value(overrides, "training.allow_data_change", True)
-        overrides = set_value(overrides, "instruction.allow_data_change", True)
+        for section in TRAININGS:
+            overrides = set_value(overrides, f"{section}.allow_data_change", True)
     if flags.plan and flags.dry_run:
         raise UsageError("--plan and --dry-run exclude each other; keep one")
 

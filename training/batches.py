@@ -1,6 +1,7 @@
 """Which rows are in which micro-batch: a pure function of (seed, number of the micro-batch), known without state."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -8,7 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from core.errors import ConfigError, DataError
+from core.errors import ConfigError, DataError, MismatchError
+from core.files import sha256_json
 from core.seeds import derive_seed
 from core.training_config import OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
@@ -66,18 +68,105 @@ class RowBatches:
     def row_numbers(self, micro_batch: int) -> list[int]:
         """Which rows are in the micro-batch of this number."""
         start = micro_batch * self.batch_size
-        return [self._row_at(position) for position in range(start, start + self.batch_size)]
+        return [self.row_at(position) for position in range(start, start + self.batch_size)]
 
     def in_micro_batches_of(self, num_rows: int) -> "RowBatches":
         """The same rows in the same order, so many at a time."""
         return RowBatches(self.rows, batch_size=num_rows, seed=self.seed)
 
-    def _row_at(self, position: int) -> int:
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any byte of the rows."""
+        return self.rows.fingerprint
+
+    def row_at(self, position: int) -> int:
+        """Which row comes at this position of the endless order."""
         epoch, offset = divmod(position, len(self.rows))
         if self._shuffled is None or self._shuffled[0] != epoch:
             generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch)))
             self._shuffled = epoch, generator.permutation(len(self.rows))
         return int(self._shuffled[1][offset])
+
+
+class ReplayingBatches:
+    """Rows to be learned, with rows of earlier training among them so that less of it is forgotten.
+
+    Of the first n positions of the endless order floor(n x share) are replayed, for every n: each step has its share,
+    to a row, and whose turn it is follows from the position alone. Both kinds are shuffled by themselves.
+
+    Args:
+        batches: What is to be learned; a pass over these rows is a pass.
+        replayed: Rows of the same length and vocabulary.
+        share: Of all rows, above 0 and below 1.
+
+    Raises:
+        MismatchError: the rows are of another length or another tokenizer.
+    """
+
+    def __init__(self, batches: RowBatches, replayed: TokenRows, *, share: float) -> None:
+        _check_alike(batches.rows, replayed)
+        self._batches = batches
+        self._share = share
+        self._replayed = RowBatches(
+            replayed, batch_size=batches.batch_size, seed=derive_seed(batches.seed, "replay")
+        )
+        self.rows = batches.rows
+        self.batch_size = batches.batch_size
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """Micro-batches in one pass over the rows to be learned."""
+        return self._batches.batches_per_epoch / (1.0 - self._share)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """True: the order is computed."""
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any byte of the rows, and with how they are mixed."""
+        return sha256_json([self._batches.fingerprint, self._replayed.fingerprint, self._share])
+
+    def micro_batches(self, numbers: Iterable[int]) -> Iterator[Batch]:
+        """The micro-batches of these numbers."""
+        for number in numbers:
+            yield self._micro_batch(range(number * self.batch_size, (number + 1) * self.batch_size))
+
+    def in_micro_batches_of(self, num_rows: int) -> "ReplayingBatches":
+        """The same rows in the same order, so many at a time."""
+        batches = self._batches.in_micro_batches_of(num_rows)
+        return ReplayingBatches(batches, self._replayed.rows, share=self._share)
+
+    def _micro_batch(self, positions: range) -> Batch:
+        new: list[int] = []
+        old: list[int] = []
+        order = []
+        for position in positions:
+            num_replayed = math.floor(position * self._share)
+            if math.floor((position + 1) * self._share) > num_replayed:
+                order.append((1, len(old)))
+                old.append(self._replayed.row_at(num_replayed))
+            else:
+                order.append((0, len(new)))
+                new.append(self._batches.row_at(position - num_replayed))
+        parts = self.rows.batch(new), self._replayed.rows.batch(old)
+        return to_tensors(
+            {key: np.stack([parts[kind][key][place] for kind, place in order]) for key in BATCH_KEYS}
+        )
+
+
+def _check_alike(train: TokenRows, replayed: TokenRows) -> None:
+    one, other = train.metadata, replayed.metadata
+    for what, wanted, found in (
+        ("rows of {} tokens", one.max_length, other.max_length),
+        ("the tokenizer {:.12}", one.tokenizer_fingerprint, other.tokenizer_fingerprint),
+    ):
+        if wanted != found:
+            raise MismatchError(
+                f"{replayed.directory}: cannot be replayed, it has {what.format(found)} and the rows to be learned "
+                f"have {what.format(wanted)}; name the dataset that this model was trained on"
+            )
 
 
 class LoaderBatches:
@@ -179,7 +268,7 @@ def divide_steps(
     step_batch = share_step(config, context=context, num_processes=num_processes, rows=rows)
     if step_batch.micro_batch_rows == config.batch_size:
         return step_batch, source
-    if isinstance(source, RowBatches):
+    if isinstance(source, RowBatches | ReplayingBatches):
         return step_batch, source.in_micro_batches_of(step_batch.micro_batch_rows)
     raise ConfigError(
         f"a step has {step_batch.rows} rows, which {num_processes} processes share in micro-batches of at most "
@@ -214,7 +303,7 @@ def to_tensors(arrays: dict[str, np.ndarray[Any, Any]]) -> Batch:
 
 
 def check_batch(batch: Any) -> Batch:
-    """`batch`, if it has what the trainer reads.
+    """The tensors of `batch`, if it has what the trainer reads; what else there is, is for the loss.
 
     Raises:
         DataError: it is no mapping of `input_ids`, `labels` and `position_ids` tensors of one (B, T) int64 shape.
@@ -228,4 +317,5 @@ def check_batch(batch: Any) -> Batch:
     shapes = {key: tuple(batch[key].shape) for key in BATCH_KEYS}
     if len(set(shapes.values())) != 1 or batch["input_ids"].ndim != 2:
         raise DataError(f"the tensors of a batch must have one shape (rows, tokens), found {shapes}")
-    return {key: batch[key].long() for key in BATCH_KEYS}
+    more = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    return more | {key: batch[key].long() for key in BATCH_KEYS}

@@ -16,6 +16,7 @@ from data_processing.rows.token_rows import TokenRows
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
 from training.checkpoint import (
+    copy_checkpoint,
     save_checkpoint,
     step_directory,
     verify_checkpoint,
@@ -37,7 +38,7 @@ from training.resuming import (
 from training.rollback import WatchStability, WithoutWindows
 from training.run_length import RunLength
 from training.samples import WriteSamples
-from training.saving import CheckpointSaver, whole_copy
+from training.saving import CheckpointSaver, whole_adapter, whole_copy
 from training.status_line import ShowProgress
 from training.time_budget import KeepTimeBudget
 from training.trainer import Evaluation, Hook, Trainer
@@ -81,6 +82,8 @@ class Origin:
     earlier_seconds: float
     """What earlier processes used of a time budget."""
     rows_to_check: TokenRows | None
+    facts: Mapping[str, str]
+    """What each checkpoint says of where its model comes from."""
 
 
 def carry_out(
@@ -103,6 +106,7 @@ def carry_out(
             "tokens_seen": trainer.progress.num_tokens,
             "best_validation_loss_nats": trainer.progress.best_validation_loss,
             "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer is not None else None,
+            **origin.facts,
         }
 
     def save(trainer: Trainer) -> None:
@@ -188,10 +192,14 @@ def carry_out(
     if trainer.should_stop is not None:
         logger.info(trainer.should_stop)
     final, best = output_dir / "final", output_dir / "best"
-    if world.from_main(lambda: not _is_current(final, trainer.progress.step)):
-        model = whole_copy(trainer.model, world)
+    stops_early = trainer.config.early_stopping_patience is not None
+    if world.from_main(lambda: stops_early and best.is_dir()):
+        if world.is_main:
+            copy_checkpoint(best, final)
+    elif world.from_main(lambda: not _is_current(final, trainer.progress.step)):
+        model, adapter = whole_copy(trainer.model, world), whole_adapter(trainer.model, world)
         if model is not None:
-            save_checkpoint(final, model, tokenizer, facts=facts(trainer))
+            save_checkpoint(final, model, tokenizer, facts=facts(trainer), adapter=adapter)
     if world.is_main:
         write_training_report(output_dir)
     world.wait()

@@ -3,10 +3,12 @@
 Tensors are safetensors, everything else is JSON; nothing here reads or writes pickle. Knows no training loop.
 """
 
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from core.json_files import json_object
 from core.manifest import MANIFEST_NAME, describe_files, read_manifest, verify_files, write_manifest
 from models.hf_layout import save_model
 from models.hf_settings import foreign_parts
+from models.peft_layout import ADAPTER_DIRECTORY, Adapter, save_adapter
 from models.safetensors_file import DTYPE_NAMES, read_shapes, read_tensors, write_safetensors
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
@@ -37,6 +40,8 @@ logger = logging.getLogger(__name__)
 STEP_PATTERN = re.compile(r"step_(\d+)")
 STATE_FILE = "trainer/state.json"
 OPTIMIZER_FILE = "trainer/optimizer.safetensors"
+ADAPTER_STATE_FILE = "trainer/adapter.safetensors"
+"""The adapters by our names, to go on from; the directory for other tools is `models.peft_layout`'s."""
 
 FEWEST_KEPT = 2
 """Of a run that has as many: should the newest turn out damaged, there is one before it."""
@@ -55,6 +60,7 @@ def save_checkpoint(
     facts: Mapping[str, Any],
     trainer_state: Mapping[str, Any] | None = None,
     optimizer_state: Mapping[str, torch.Tensor] | None = None,
+    adapter: Adapter | None = None,
     disk: Disk = LOCAL_DISK,
 ) -> Path:
     """Write a checkpoint directory, entirely or not at all.
@@ -64,6 +70,7 @@ def save_checkpoint(
         tokenizer: Saved beside the weights, so that the directory can be talked to; None = weights only.
         facts: What the manifest and the README of the directory say of it (JSON values).
         trainer_state: With `optimizer_state`, what is needed to go on training; None = a model to use.
+        adapter: What is merged in `model`, to be saved by itself too.
 
     Raises:
         DataError: a weight or a number of the optimizer is NaN or infinite; such are never committed.
@@ -72,9 +79,7 @@ def save_checkpoint(
     for name, tensor in [*model.named_parameters(), *(optimizer_state or {}).items()]:
         if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"{final}: not written, because {name} holds NaN or infinity")
-    place = final.with_name(f".{final.name}.new") if os.path.lexists(final) else final
-    remove(place, disk=disk)
-    with new_directory(place, disk=disk) as out:
+    with _replacing(final, disk) as out:
         if tokenizer is not None:
             tokenizer.save(out)
         save_model(
@@ -91,12 +96,37 @@ def save_checkpoint(
             (out / "trainer").mkdir()
             write_json(out / STATE_FILE, trainer_state, disk=disk)
             write_safetensors(out / OPTIMIZER_FILE, optimizer_state or {}, disk=disk)
+            if adapter is not None:
+                write_safetensors(out / ADAPTER_STATE_FILE, adapter.tensors, disk=disk)
+        if adapter is not None:
+            save_adapter(adapter, model.config, out / ADAPTER_DIRECTORY, disk=disk)
         files = describe_files(out, (path for path in out.rglob("*") if path.is_file()))
         write_manifest(out, {"status": "complete", **facts, "files": files}, disk=disk)
+    return final
+
+
+def copy_checkpoint(source: Path, final: Path, *, disk: Disk = LOCAL_DISK) -> None:
+    """Put an intact checkpoint under another name too, entirely or not at all.
+
+    Raises:
+        CorruptArtifactError: it is damaged.
+        DiskError: the disk is full or failing.
+    """
+    verify_checkpoint(source)
+    with _replacing(final, disk) as out, explain_disk_errors(final):
+        shutil.copytree(source, out, dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def _replacing(final: Path, disk: Disk) -> Iterator[Path]:
+    """A directory to write to, which becomes `final` at the end of the block, in the place of one that is there."""
+    place = final.with_name(f".{final.name}.new") if os.path.lexists(final) else final
+    remove(place, disk=disk)
+    with new_directory(place, disk=disk) as out:
+        yield out
     if place != final:
         with explain_disk_errors(final):
             _replace(final, place, disk)
-    return final
 
 
 def _replace(final: Path, new: Path, disk: Disk) -> None:
@@ -185,6 +215,29 @@ def load_optimizer_state(directory: Path) -> dict[str, torch.Tensor]:
         CorruptArtifactError: the file is no whole safetensors file.
     """
     return read_tensors(directory / OPTIMIZER_FILE)
+
+
+def load_adapter_state(directory: Path, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """The adapters of a verified checkpoint.
+
+    Args:
+        shapes: Of all their matrices, by the names of parameters.
+
+    Raises:
+        CorruptArtifactError: the file is missing, or holds other ones.
+    """
+    file = directory / ADAPTER_STATE_FILE
+    if not file.is_file():
+        raise CorruptArtifactError(f"{file}: missing; resume from another checkpoint")
+    found = {name: shape for name, (_, shape) in read_shapes(file).items()}
+    wrong = [name for name in sorted(found.keys() | shapes.keys()) if found.get(name) != shapes.get(name)]
+    if wrong:
+        raise CorruptArtifactError(
+            f"{file}: {wrong[0]:.200} is {found.get(wrong[0], 'missing')!s:.80}, expected "
+            f"{tuple(shapes.get(wrong[0], ())) or 'no such tensor'} ({len(wrong)} differ); resume from another "
+            "checkpoint"
+        )
+    return read_tensors(file)
 
 
 def list_checkpoints(directory: Path) -> list[Path]:

@@ -17,7 +17,7 @@ import torch
 from core.errors import ConfigError
 from core.memory import give_back_freed_memory
 from core.training_config import OptimizationConfig
-from training.batches import BatchSource, RowBatches
+from training.batches import BatchSource, ReplayingBatches, RowBatches
 from training.losses import IGNORED_LABEL, Batch
 from training.optimizer import Optimizers, create_optimizers, take_step
 from training.step_batch import StepBatch
@@ -174,7 +174,7 @@ def split_source(source: BatchSource, parts: int) -> BatchSource:
     """The micro-batches of `source`, each as `parts` of equally many rows, in the same order."""
     if parts == 1:
         return source
-    if isinstance(source, RowBatches):
+    if isinstance(source, RowBatches | ReplayingBatches):
         return source.in_micro_batches_of(source.batch_size // parts)
     return _InParts(source, parts)
 

@@ -300,8 +300,9 @@ def evaluation_values(result: Evaluation) -> dict[str, float]:
     """An evaluation as metrics; empty where the loss is not finite, which JSON has no number for."""
     if not math.isfinite(result.loss_nats):
         return {}
-    values = {"validation/loss": result.loss_nats}
-    if math.isfinite(result.perplexity):
+    values = {"validation/loss": result.loss_nats, **result.measures}
+    # What is measured besides belongs to a loss that is not of tokens, of which there is no perplexity.
+    if math.isfinite(result.perplexity) and not result.measures:
         values["validation/perplexity"] = result.perplexity
     if result.bits_per_byte is not None:
         values["validation/bits_per_byte"] = result.bits_per_byte

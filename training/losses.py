@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from models.transformer_lm import TransformerLM
 
@@ -126,6 +127,28 @@ def _parts(labels: Tensor, num_tokens: int) -> Iterator[slice]:
     number = -(-len(labels) // most)
     for part in range(number):
         yield slice(part * len(labels) // number, (part + 1) * len(labels) // number)
+
+
+def label_log_probabilities(features: Tensor, head_weight: Tensor, labels: Tensor) -> Tensor:
+    """ln softmax(features @ head_weightᵀ)[label] of each position, 0 where the label is -100: (N,) float32.
+
+    The scores of a part of the positions are made at a time, and made again in the backward pass.
+
+    Args:
+        features: (N, D).
+        head_weight: (V, D).
+        labels: (N,) int64.
+    """
+
+    def of_part(features: Tensor, labels: Tensor) -> Tensor:
+        logits = F.linear(features, head_weight.to(features.dtype)).float()
+        return -F.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="none")
+
+    parts = [
+        checkpoint(of_part, features[part], labels[part], use_reentrant=False)
+        for part in _parts(labels, len(head_weight))
+    ]
+    return torch.cat(parts)
 
 
 def count_targets(batch: Batch) -> int:

@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from core.training_config import ModelConfig, OptimizationConfig
+from core.training_config import InstructionConfig, ModelConfig, OptimizationConfig
+from models.lora import prepare_tuning
 from models.transformer_lm import TransformerLM
 from training.heap_model import heap_growth
 from training.losses import Batch, summed_cross_entropy
@@ -67,6 +68,8 @@ def step_memory(
     with FakeTensorMode(), _Ledger() as ledger:
         _give_storage(model)
         model.gradient_checkpointing = config.gradient_checkpointing
+        if isinstance(config, InstructionConfig):
+            prepare_tuning(model, config)
         weights = ledger.alive_bytes
         optimizers = create_optimizers(model, config, compute_dtype=compute_dtype)
         batch = _batch_without_data(rows or config.batch_size, shape.max_position_embeddings)

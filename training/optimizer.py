@@ -27,7 +27,9 @@ def _adamw(model: nn.Module, config: OptimizationConfig, _compute_dtype: torch.d
 
 def _muon(model: nn.Module, config: OptimizationConfig, compute_dtype: torch.dtype) -> Optimizers:
     """Muon for the matrices of the blocks, AdamW for embeddings, head and norms, which are no maps between features."""
-    matrices = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
+    matrices = [
+        p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2 and p.requires_grad
+    ]
     ours = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in ours]
     muon = Muon(

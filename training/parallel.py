@@ -194,8 +194,8 @@ def spread_like(full: Tensor, like: Any) -> Tensor:
 
 @torch.no_grad()
 def load_weights(model: TransformerLM, weights: Mapping[str, Tensor]) -> None:
-    """Put whole weights into a model that may be spread; the names must be the model's, all of them."""
-    parameters: dict[str, Any] = dict(model.named_parameters())
+    """Put whole weights into a model that may be spread; the names must be those of all that learn."""
+    parameters: dict[str, Any] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert parameters.keys() == weights.keys()
     for name, parameter in parameters.items():
         parameter.copy_(spread_like(weights[name], parameter))

@@ -1,5 +1,6 @@
 """Pretraining as one class of the public API: a model learns to continue text. Knows no files of text."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class PretrainingTrainer:
         tokenizer: Saved with each checkpoint; None = the one that the training data was encoded with.
         hooks: Callables `(trainer, report)` that are called after every step.
         loss_function: What is learned instead of the next token; see `training.trainer.LossFunction`.
+        lineage: What checkpoints say of where `model` comes from.
 
     Raises:
         MismatchError: `model_config` is not the shape of `model`.
@@ -46,6 +48,7 @@ class PretrainingTrainer:
         tokenizer: Tokenizer | None = None,
         hooks: tuple[Hook, ...] = (),
         loss_function: LossFunction = next_token_loss,
+        lineage: Mapping[str, str] = {},
     ) -> None:
         if model.config != model_config:
             old, new = model.config.to_dict(), model_config.to_dict()
@@ -57,6 +60,7 @@ class PretrainingTrainer:
         self.tokenizer = tokenizer
         self.hooks = hooks
         self.loss_function = loss_function
+        self.lineage = lineage
 
     def train(
         self,
@@ -83,4 +87,5 @@ class PretrainingTrainer:
             description="pretraining",
             hooks=self.hooks,
             loss_function=self.loss_function,
+            lineage=self.lineage,
         )

@@ -17,12 +17,14 @@ from core.manifest import MANIFEST_NAME
 from core.training_config import OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
 from models.hf_layout import load_model
+from models.lora import is_of_adapter
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
 from training.checkpoint import (
     OPTIMIZER_FILE,
     latest_checkpoint,
+    load_adapter_state,
     load_optimizer_state,
     load_trainer_state,
     optimizer_shapes,
@@ -109,10 +111,24 @@ def read_state(
     tokenizer: Tokenizer | None,
     rows: TokenRows | None,
     loss_function: LossFunction,
+    *,
+    data: str | None,
+    base_weights: str | None,
 ) -> dict[str, Any]:
+    """The trainer's state in a checkpoint of this run.
+
+    Args:
+        data: Fingerprint of what it learns from now.
+        base_weights: `models.lora.fingerprint_of_base` of what adapters were added to; None = there are none.
+
+    Raises:
+        DataError: there is no such checkpoint, or it is none to go on from.
+        CorruptArtifactError: it is damaged.
+        MismatchError: it is of another run; each difference is named.
+    """
     if not checkpoint.is_dir():
         raise DataError(f"resume_from_checkpoint={str(checkpoint)!r}: no such directory")
-    verify_checkpoint(checkpoint)
+    facts = verify_checkpoint(checkpoint)
     state = load_trainer_state(checkpoint)
     check_state(state, checkpoint)
     old, new = state["length"]["settings"], config.fingerprint_settings()
@@ -128,6 +144,10 @@ def read_state(
         for key in shape_now
         if shape_then.get(key) != shape_now[key]
     ]
+    if (base_then := facts.get("base_weights")) != base_weights:
+        differences.append(
+            f"the weights that adapters are added to: were {str(base_then)[:12]}, now {str(base_weights)[:12]}"
+        )
     if state["loss_function"] != name_of(loss_function):
         differences.append(f"loss_function: was {state['loss_function']:.80}, now {name_of(loss_function)}")
     then = state["tokenizer_fingerprint"]
@@ -138,9 +158,9 @@ def read_state(
         differences.append(
             f"the tokenizer of the rows: was {then[:12]}, now {rows.metadata.tokenizer_fingerprint[:12]}"
         )
-    if rows is not None and is_other_data(state, rows.fingerprint) and not config.allow_data_change:
+    if data is not None and is_other_data(state, data) and not config.allow_data_change:
         differences.append(
-            f"the data: was {state['data_fingerprint'][:12]}, now {rows.fingerprint[:12]}, which allow_data_change "
+            f"the data: was {state['data_fingerprint'][:12]}, now {data[:12]}, which allow_data_change "
             "(--allow-data-change) would permit"
         )
     if differences:
@@ -188,7 +208,7 @@ def note_data_change(trainer: Trainer, state: Mapping[str, Any], data_fingerprin
 
 
 def restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> None:
-    load_weights(trainer.model, load_model(checkpoint).state_dict())
+    load_weights(trainer.model, _learned_weights(trainer.model, checkpoint))
     # Before anything is read: the header of a file may promise what no memory holds.
     check_optimizer_shapes(trainer.model, trainer.optimizers, optimizer_shapes(checkpoint))
     tensors = load_optimizer_state(checkpoint)
@@ -199,6 +219,13 @@ def restore(trainer: Trainer, checkpoint: Path, state: Mapping[str, Any]) -> Non
     patience = trainer.config.early_stopping_patience
     if patience is not None and trainer.progress.evaluations_without_gain >= patience:
         trainer.should_stop = f"had stopped early at step {trainer.progress.step}"
+
+
+def _learned_weights(model: TransformerLM, checkpoint: Path) -> Mapping[str, torch.Tensor]:
+    if model.adapters is None:
+        return load_model(checkpoint).state_dict()
+    shapes = {name: p.shape for name, p in model.named_parameters() if is_of_adapter(name)}
+    return load_adapter_state(checkpoint, shapes)
 
 
 def say_how_exact(

@@ -23,11 +23,12 @@ from models.transformer_lm import TransformerLM
 from training.batches import BatchSource
 from training.compiling import should_compile
 from training.dry_run import fit_into_memory, split_source
+from training.losses import next_token_loss
 from training.run_log import PLAN_FILE
 from training.schedules import Horizon
 from training.step_batch import StepBatch
 from training.stored_values import Positive, stored
-from training.trainer import Trainer
+from training.trainer import LossFunction, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ def fix_length(
     source: BatchSource,
     step_batch: StepBatch,
     output_dir: Path,
+    loss_function: LossFunction = next_token_loss,
 ) -> RunLength:
     """The length of a run that starts, written to `plan.json`; or what stands there, if the settings are the same."""
     settings = config.fingerprint_settings()
@@ -117,7 +119,7 @@ def fix_length(
             config.compile, device_manager.device, expected_seconds=config.time_budget_seconds
         )
         total, because = _steps_within_budget(
-            model, config, device_manager, source, step_batch, dtype, compiled=compiled
+            model, config, device_manager, source, step_batch, dtype, loss_function, compiled=compiled
         )
     else:
         total, because = _steps_without_budget(model, config, source, step_batch)
@@ -171,6 +173,7 @@ def _steps_within_budget(
     source: BatchSource,
     step_batch: StepBatch,
     dtype: torch.dtype,
+    loss_function: LossFunction,
     *,
     compiled: bool,
 ) -> tuple[int, str]:
@@ -185,9 +188,11 @@ def _steps_within_budget(
         compute_dtype=dtype,
         output_dir=Path(),
         compiled=compiled,
+        loss_function=loss_function,
         step_batch=step_batch,
     )
-    fit_into_memory(probe)
+    if loss_function is next_token_loss:
+        fit_into_memory(probe)
     parts = step_batch.micro_batch_rows // probe.step_batch.micro_batch_rows
     batches = split_source(source, parts).micro_batches(probe.step_batch.numbers(rank=0, first_step=0))
     seconds: list[float] = []

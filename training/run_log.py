@@ -23,7 +23,7 @@ PLAN_FILE = "plan.json"
 SAMPLES_FILE = "samples.jsonl"
 SETTINGS_FILE = "settings.json"
 
-STAGES = {"pretrain": "training", "finetune": "instruction"}
+STAGES = {"pretrain": "training", "finetune": "instruction", "preference": "preference"}
 """Directories of a run that hold a training, and the section of the settings that may place it elsewhere."""
 
 MOST_POINTS = 600

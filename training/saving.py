@@ -15,6 +15,8 @@ import torch
 from core.distributed import ALONE, World, explain_lost_peers
 from core.errors import DiskError
 from core.files import LOCAL_DISK, Disk
+from models.lora import is_of_adapter, merged
+from models.peft_layout import Adapter
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
 from training.checkpoint import delete_old_checkpoints, save_checkpoint
@@ -106,8 +108,9 @@ class CheckpointSaver:
         """
         self.wait()
         self._world.wait()  # for the main process, which may still have been writing
-        if self._in_background or self._world.size > 1:
-            copy = whole_copy(model, self._world)
+        adapter: Adapter | None = None
+        if self._in_background or self._world.size > 1 or model.adapters is not None:
+            copy, adapter = whole_copy(model, self._world), whole_adapter(model, self._world)
             copies = whole_copies(optimizer_state or {}, self._world)
             if copy is None:
                 return
@@ -120,6 +123,7 @@ class CheckpointSaver:
             facts=facts,
             trainer_state=trainer_state,
             optimizer_state=optimizer_state,
+            adapter=adapter,
         )
         outcome: Future[None] = Future()
         # A daemon: the interpreter does not wait for it when a second Ctrl-C ends the process.
@@ -209,16 +213,25 @@ def _run(write: Callable[[], None], outcome: "Future[None]") -> None:
 
 def whole_copy(model: TransformerLM, world: World = ALONE) -> TransformerLM | None:
     """The model as it is now, whole and on the CPU, in the main process; training `model` on does not change it.
+    Adapters are merged in it.
 
     Every process of `world` has to call this at the same step; the others get None.
     """
-    tensors = whole_copies(model.state_dict(), world)
+    tensors = merged(whole_copies(model.state_dict(), world), model.adapters)
     if not world.is_main:
         return None
     with torch.device("meta"):
         copy = TransformerLM(model.config)
     copy.load_state_dict(tensors, assign=True)
     return copy
+
+
+def whole_adapter(model: TransformerLM, world: World = ALONE) -> Adapter | None:
+    """The adapters of a model, as `whole_copy`; None where it has none."""
+    if model.adapters is None:
+        return None
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if is_of_adapter(name)}
+    return Adapter(model.adapters, whole_copies(tensors, world))
 
 
 def whole_copies(tensors: Mapping[str, torch.Tensor], world: World) -> dict[str, torch.Tensor]:

@@ -23,9 +23,17 @@ from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, OptimizationConfig
 from data_processing.rows.token_rows import TokenRows
 from models.hf_settings import warn_of_foreign_parts
+from models.lora import fingerprint_of_base
 from models.transformer_lm import TransformerLM
 from tokenization.tokenizer import Tokenizer
-from training.batches import BatchSource, RowBatches, divide_steps, rows_in_order, training_batches
+from training.batches import (
+    BatchSource,
+    ReplayingBatches,
+    RowBatches,
+    divide_steps,
+    rows_in_order,
+    training_batches,
+)
 from training.carrying_out import Origin, TrainingResult, carry_out
 from training.checkpoint import (
     clear_away_leftovers,
@@ -60,16 +68,29 @@ from training.run_log import PLAN_FILE
 from training.saving import check_room
 from training.schedules import Horizon
 from training.step_batch import StepBatch
-from training.trainer import Hook, LossFunction, Trainer
+from training.trainer import Hook, LossFunction, Measures, Trainer
 
 logger = logging.getLogger(__name__)
 
 
 def row_loaders(
-    train: TokenRows, validation: TokenRows | None, config: OptimizationConfig
-) -> tuple[RowBatches, Any]:
-    """The training source and the validation batches for two splits of a dataset."""
-    source = RowBatches(train, batch_size=config.batch_size, seed=config.seed)
+    train: TokenRows,
+    validation: TokenRows | None,
+    config: OptimizationConfig,
+    *,
+    replayed: TokenRows | None = None,
+    replay_share: float = 0.0,
+) -> tuple[RowBatches | ReplayingBatches, Any]:
+    """The training source and the validation batches for two splits of a dataset.
+
+    Args:
+        replayed: Rows of earlier training that `replay_share` of all rows are to come from.
+
+    Raises:
+        MismatchError: as `ReplayingBatches`.
+    """
+    batches = RowBatches(train, batch_size=config.batch_size, seed=config.seed)
+    source = batches if replayed is None else ReplayingBatches(batches, replayed, share=replay_share)
     held_out = rows_in_order(validation, batch_size=config.batch_size) if validation is not None else None
     return source, held_out
 
@@ -87,6 +108,8 @@ def train_model(
     description: str = "training",
     hooks: tuple[Hook, ...] = (),
     loss_function: LossFunction = next_token_loss,
+    measures: Measures | None = None,
+    lineage: Mapping[str, str] = {},
 ) -> TrainingResult:
     """Train `model` to the end of its run and leave `step_N`, `best` and `final` in `output_dir`.
 
@@ -99,6 +122,8 @@ def train_model(
         resume_from_checkpoint: A `step_N` directory to go on from, exactly.
         loss_function: What is learned and what evaluations measure; see `training.trainer.LossFunction`. Bits per byte
             are measured for `next_token_loss` only: of another loss nobody knows what its nats say.
+        measures: What evaluations report besides.
+        lineage: Facts that each checkpoint's manifest and README say of where `model` comes from.
 
     Raises:
         Preempted: SIGTERM or SIGINT came; everything is saved.
@@ -109,7 +134,7 @@ def train_model(
     """
     started = time.monotonic()
     source = training_batches(train_loader, seed=config.seed)
-    tokenizer = tokenizer or _tokenizer_of(train_loader)
+    tokenizer = tokenizer or tokenizer_of(train_loader)
     checkpoint = Path(resume_from_checkpoint) if resume_from_checkpoint is not None else None
     # Also on the way from a checkpoint, which was perhaps written on another machine.
     device_manager.check_precision(config.mixed_precision)
@@ -136,12 +161,22 @@ def train_model(
             torch.cuda.set_device(device_manager.device)  # where NCCL puts what it needs itself
         if world.is_main:
             warn_of_foreign_parts(model.config)
+        base_weights = None if model.adapters is None else fingerprint_of_base(model)
         model.to(device_manager.device)
         data = _data_fingerprint(train_loader)
         rows = _rows_of(train_loader)
         state = None
         if checkpoint is not None:
-            state = read_state(checkpoint, config, model, tokenizer, rows, loss_function)
+            state = read_state(
+                checkpoint,
+                config,
+                model,
+                tokenizer,
+                rows,
+                loss_function,
+                data=data,
+                base_weights=base_weights,
+            )
         step_batch, source = divide_steps(
             config,
             source,
@@ -150,7 +185,9 @@ def train_model(
             rows=state["length"]["rows_per_step"] if state is not None else None,
         )
         if state is None:
-            length = _agreed_length(model, config, device_manager, source, step_batch, output_dir, world)
+            length = _agreed_length(
+                model, config, device_manager, source, step_batch, output_dir, world, loss_function
+            )
         else:
             length = with_new_end(
                 RunLength(**state["length"]),
@@ -171,6 +208,7 @@ def train_model(
             compiled=length.compiled,
             token_byte_lengths=_byte_lengths(tokenizer, model.config, loss_function),
             loss_function=loss_function,
+            measures=measures,
             world=world,
             # What was begun in smaller parts, because no more fitted, goes on in them.
             step_batch=at_most(step_batch, length.most_rows_at_a_time or step_batch.micro_batch_rows),
@@ -214,6 +252,7 @@ def train_model(
             started,
             trainer.progress.active_seconds,
             rows if config.verify_data and world.is_main else None,
+            {**lineage, **({"base_weights": base_weights} if base_weights is not None else {})},
         )
         hooks = (lambda _trainer, _report: note_that_it_moves(), *hooks)
         while True:
@@ -276,10 +315,13 @@ def _agreed_length(
     step_batch: StepBatch,
     output_dir: Path,
     world: World,
+    loss_function: LossFunction,
 ) -> RunLength:
     """The length of a run that starts: measured by the main process, for all."""
     values = world.from_main(
-        lambda: dataclasses.asdict(fix_length(model, config, device_manager, source, step_batch, output_dir))
+        lambda: dataclasses.asdict(
+            fix_length(model, config, device_manager, source, step_batch, output_dir, loss_function)
+        )
     )
     return RunLength(**values)
 
@@ -305,18 +347,21 @@ def _horizon(config: OptimizationConfig, length: RunLength, state: Mapping[str, 
 
 
 def _rows_of(loader: Any) -> TokenRows | None:
-    if isinstance(loader, RowBatches):
+    if isinstance(loader, RowBatches | ReplayingBatches):
         return loader.rows
     dataset: Any = loader.dataset if isinstance(loader, DataLoader) else None
     return dataset if isinstance(dataset, TokenRows) else None
 
 
 def _data_fingerprint(loader: Any) -> str | None:
+    if isinstance(loader, ReplayingBatches):
+        return loader.fingerprint
     rows = _rows_of(loader)
     return rows.fingerprint if rows is not None else None
 
 
-def _tokenizer_of(loader: Any) -> Tokenizer | None:
+def tokenizer_of(loader: Any) -> Tokenizer | None:
+    """The tokenizer that the rows behind a loader were made with, if they say; otherwise a warning."""
     rows = _rows_of(loader)
     if rows is not None and rows.tokenizer_directory is not None:
         return Tokenizer.from_file(rows.tokenizer_directory)

@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +52,8 @@ class Evaluation:
     bits_per_byte: float | None
     """Bits for each UTF-8 byte of the supervised text: comparable between tokenizers. None without byte lengths."""
     num_targets: int
+    measures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What else was asked for, by the name of the metric."""
 
     @property
     def perplexity(self) -> float:
@@ -85,6 +87,16 @@ LossFunction = Callable[..., torch.Tensor]
 number of labels that are not -100, over all micro-batches and processes of a step."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What evaluations report besides the loss."""
+
+    names: tuple[str, ...]
+    """Of metrics."""
+    sums: LossFunction
+    """Called as a loss function; gives a sum for each name, (M,) float32, to be divided as a loss is."""
+
+
 class Trainer:
     """Holds what changes while a model is trained.
 
@@ -97,6 +109,7 @@ class Trainer:
         compiled: Whether blocks and loss go through torch.compile.
         token_byte_lengths: (V,) integer; with it evaluations give bits per byte.
         loss_function: What is learned and what `evaluate` measures.
+        measures: What it measures besides.
         output_dir: Where hooks write.
         world: The processes that train `model` together, each with a trainer of its own.
         step_batch: How a step is divided; None = as the settings say.
@@ -114,6 +127,7 @@ class Trainer:
         compiled: bool = False,
         token_byte_lengths: torch.Tensor | None = None,
         loss_function: LossFunction = next_token_loss,
+        measures: Measures | None = None,
         world: World = ALONE,
         step_batch: StepBatch | None = None,
     ) -> None:
@@ -125,6 +139,7 @@ class Trainer:
         self.output_dir = output_dir
         self.token_byte_lengths = token_byte_lengths
         self.loss_function = loss_function
+        self.measures = measures
         self.world = world
         self.step_batch = step_batch or share_step(
             config, context=model.config.max_position_embeddings, num_processes=world.size
@@ -249,14 +264,34 @@ class Trainer:
             some = itertools.islice(batches, self.config.eval_batches)
             mine = share_of(self.world, some)
             result = mean_loss(self.summed_loss, mine, self.token_byte_lengths, add_up=self.world.sum)
+            if self.measures is not None:
+                some = itertools.islice(batches, self.config.eval_batches)
+                measured = self._measure(self.measures, share_of(self.world, some))
+                result = dataclasses.replace(result, measures=measured)
         self.model.train()
         return result
 
+    @torch.no_grad()
+    def _measure(self, measures: Measures, batches: Iterable[Batch]) -> dict[str, float]:
+        sums, num_targets = [0.0] * len(measures.names), 0
+        for batch in batches:
+            with self.device_manager.autocast(self.compute_dtype):
+                found = measures.sums(
+                    self.model, self._on_device(batch), document_masking=self.config.document_masking
+                )
+            sums = [total + one for total, one in zip(sums, found.tolist(), strict=True)]
+            num_targets += count_targets(batch)
+        *totals, number = self.world.sum(*sums, num_targets)
+        return {name: total / number for name, total in zip(measures.names, totals, strict=True)}
+
     def summed_loss(self, batch: Batch) -> torch.Tensor:
         """The loss of a micro-batch on the CPU, in nats: a float32 scalar on the device."""
-        on_device = moved(prepared(batch, with_documents=self._with_documents), self.device_manager.device)
+        on_device = self._on_device(batch)
         with self.device_manager.autocast(self.compute_dtype):
             return self.parallel.summed_loss(on_device, document_masking=self.config.document_masking)
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return moved(prepared(batch, with_documents=self._with_documents), self.device_manager.device)
 
     def _next_step_batches(self, micro_batches: Iterator[Batch]) -> list[Batch]:
         return list(itertools.islice(micro_batches, self.step_batch.micro_batches_each))

@@ -20,7 +20,7 @@ from core.json_files import read_json_object
 METADATA_NAME = "bloomery_dataset.json"
 FORMAT_VERSION = 1
 
-RowKind = Literal["text", "conversations"]
+RowKind = Literal["text", "conversations", "preferences"]
 
 REPAIR = (
     "repair the rows of a run with `python scripts/inspect_data.py RUN verify --repair`; build other ones again, or "
@@ -157,6 +157,8 @@ class Chunk(NamedTuple):
     starts: NDArray[np.int32]
     num_repeated: NDArray[np.int32] | None
     labels: NDArray[np.int32] | None
+    references: NDArray[np.float32] | None
+    """As `starts`: of each document."""
 
 
 def open_chunks(directory: Path, metadata: SplitMetadata) -> list[Chunk]:
@@ -224,7 +226,9 @@ def _chunk(file: MappedFile, batch: Any, schema: Any) -> Chunk:
     def optional(name: str) -> Any:
         return batch.column(name) if name in schema.names else None
 
-    num_repeated, labels = optional("num_repeated"), optional("labels")
+    num_repeated, labels, references = map(optional, ("num_repeated", "labels", "references"))
+    if references is not None and not references.offsets.equals(starts.offsets):
+        raise ValueError("there are not as many references as documents")
     return Chunk(
         file=file,
         input_ids=_view(batch.column("input_ids").values).reshape(-1, T),
@@ -232,6 +236,7 @@ def _chunk(file: MappedFile, batch: Any, schema: Any) -> Chunk:
         starts=_view(starts.values),
         num_repeated=None if num_repeated is None else _view(num_repeated),
         labels=None if labels is None else _view(labels.values).reshape(-1, T),
+        references=None if references is None else _view(references.values),
     )
 
 
@@ -248,6 +253,8 @@ def row_schema(kind: RowKind, *, max_length: int, stride: int, dtype: np.dtype[A
     ]
     if stride:
         fields.append(pa.field("num_repeated", pa.int32()))
-    if kind == "conversations":
+    if kind != "text":
         fields.append(pa.field("labels", pa.list_(pa.int32(), max_length)))
+    if kind == "preferences":
+        fields.append(pa.field("references", pa.list_(pa.float32())))
     return pa.schema(fields)

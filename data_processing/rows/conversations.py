@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from core.errors import DataError
 from data_processing.document import Dropped, excerpt
-from data_processing.rows.json_records import JsonRecord, read_json_records
+from data_processing.rows.json_records import read_json_records
+
+Item = TypeVar("Item")
 
 Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}."""
@@ -22,6 +24,8 @@ class Conversation(NamedTuple):
     """File and line, from 1: `answers.jsonl:12`."""
     topic: str | None = None
     """The record's own `topic`: what its near-identical questions have in common."""
+    weight: float = 1.0
+    """How often it is in one pass over the data, on average."""
 
     @property
     def split_key(self) -> str:
@@ -75,7 +79,35 @@ def sharegpt(record: Mapping[str, Any]) -> list[Message]:
     return _turns(record, "conversations", role="from", content="value", roles=_SHAREGPT_ROLES)
 
 
+def feedback(record: Mapping[str, Any]) -> list[Message]:
+    """`messages`, `rating` and `correction`, as chats keep them: what was rated well, or corrected."""
+    if "messages" not in record or "rating" not in record:
+        raise Rejection("missing_keys", "messages, rating (1 or -1), and perhaps correction, a text")
+    turns = messages({"messages": record["messages"]})
+    correction = correction_of(record)
+    if correction is not None:
+        return [*turns[:-1], {"role": "assistant", "content": correction}]
+    if record["rating"] != 1:
+        raise Rejection("rated_down", f"the rating is {record['rating']!r:.20}, and there is no correction")
+    return turns
+
+
+def correction_of(record: Mapping[str, Any]) -> str | None:
+    """What somebody wrote in the place of the last answer of a rated conversation; None where nobody did.
+
+    Raises:
+        Rejection: rating or correction is none.
+    """
+    rating, correction = record["rating"], record.get("correction")
+    if rating not in (1, -1):
+        raise Rejection("bad_rating", f"rating is {rating!r:.20}, expected 1 or -1")
+    if correction is not None and not isinstance(correction, str):
+        raise Rejection("not_text", f"correction is {type(correction).__name__}, expected a string or null")
+    return correction if correction and correction.strip() else None
+
+
 INSTRUCTION_FORMATS: dict[str, Callable[[Mapping[str, Any]], list[Message]]] = {
+    "feedback": feedback,
     "messages": messages,
     "sharegpt": sharegpt,
     "alpaca": alpaca,
@@ -99,15 +131,14 @@ _SHAREGPT_ROLES = {
 
 def to_conversation(record: Any, *, source: str) -> Conversation | Dropped:
     """The conversation in one record, or why there is none (reasons: malformed_json, missing_keys, not_text,
-    empty_prompt, empty_response, bad_roles, nothing_to_learn)."""
+    empty_prompt, empty_response, bad_roles, nothing_to_learn; of feedback rated_down, bad_rating)."""
     try:
         if not isinstance(record, dict):
             raise Rejection("malformed_json", f"found {type(record).__name__}, expected a JSON object")
-        turns = _read_messages(record)
-        _check_turns(turns)
+        turns = read_by(INSTRUCTION_FORMATS, record)
+        check_turns(turns)
     except Rejection as rejection:
-        sample = excerpt(json.dumps(record, ensure_ascii=False))
-        return Dropped(source, rejection.reason, rejection.detail, sample)
+        return dropped_record(record, rejection, source=source)
     topic = record.get("topic")
     return Conversation(turns, source, topic if isinstance(topic, str) and topic else None)
 
@@ -118,36 +149,58 @@ def read_conversations(path: str | Path) -> Iterator[Conversation | Dropped]:
     Raises:
         DataError: the file is missing or empty, or none of its records can be used.
     """
-    path = Path(path)
+    return read_usable(Path(path), to_conversation, expected=expected_keys(INSTRUCTION_FORMATS))
+
+
+def dropped_record(record: Any, rejection: Rejection, *, source: str) -> Dropped:
+    """A record that is left out, with the reason and the beginning of it."""
+    return Dropped(
+        source, rejection.reason, rejection.detail, excerpt(json.dumps(record, ensure_ascii=False))
+    )
+
+
+def read_usable(
+    path: Path, convert: Callable[..., Item | Dropped], *, expected: str
+) -> Iterator[Item | Dropped]:
+    """What `convert(record, source=…)` makes of every record of a file.
+
+    Args:
+        expected: The formats that it knows, for messages.
+
+    Raises:
+        DataError: the file is missing or empty, or none of its records can be used.
+    """
     num_records = num_usable = 0
     first: Dropped | None = None
     for record in read_json_records(path):
-        item = _item(record, path)
+        source = f"{path}:{record.line}"
+        if record.problem is None:
+            item = convert(record.value, source=source)
+        else:
+            item = Dropped(source, "malformed_json", record.problem)
         num_records += 1
-        if isinstance(item, Conversation):
+        if not isinstance(item, Dropped):
             num_usable += 1
         elif first is None:
             first = item
         yield item
     if num_records == 0:
-        raise DataError(f"{path}: no record in it; expected one of these formats: {_expected_keys()}")
+        raise DataError(f"{path}: no record in it; expected one of these formats: {expected}")
     if num_usable == 0:
         assert first is not None
         raise DataError(
             f"{first.source}: {first.reason}: {first.detail} (and none of the {num_records} records can be used); "
-            f"expected one of these formats: {_expected_keys()}"
+            f"expected one of these formats: {expected}"
         )
 
 
-def _item(record: JsonRecord, path: Path) -> Conversation | Dropped:
-    source = f"{path}:{record.line}"
-    if record.problem is not None:
-        return Dropped(source, "malformed_json", record.problem)
-    return to_conversation(record.value, source=source)
+def read_by(formats: Mapping[str, Callable[[Mapping[str, Any]], Item]], record: Mapping[str, Any]) -> Item:
+    """What the first format whose keys a record has makes of it.
 
-
-def _read_messages(record: Mapping[str, Any]) -> list[Message]:
-    for read in INSTRUCTION_FORMATS.values():
+    Raises:
+        Rejection: none has, or that one cannot use it.
+    """
+    for read in formats.values():
         try:
             return read(record)
         except Rejection as rejection:
@@ -156,10 +209,10 @@ def _read_messages(record: Mapping[str, Any]) -> list[Message]:
     raise Rejection("missing_keys", f"found the keys {', '.join(map(repr, record)) or '(none)'}")
 
 
-def _expected_keys() -> str:
+def expected_keys(formats: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> str:
     """What each format asks for, in its own words: what it says of a record without any key."""
     expected = []
-    for name, read in INSTRUCTION_FORMATS.items():
+    for name, read in formats.items():
         try:
             read({})
         except Rejection as rejection:
@@ -223,8 +276,12 @@ def _turns(
     return result
 
 
-def _check_turns(turns: list[Message]) -> None:
-    """Refuse what cannot be rendered, or would teach nothing or silence."""
+def check_turns(turns: list[Message]) -> None:
+    """Refuse what cannot be rendered, or would teach nothing or silence.
+
+    Raises:
+        Rejection: what is wrong.
+    """
     spoken = turns[1:] if turns and turns[0]["role"] == "system" else turns
     for index, turn in enumerate(spoken):
         expected = ("user", "assistant")[index % 2]

@@ -34,6 +34,8 @@ class Rows(NamedTuple):
     """(R,) int32 padding tokens at the tail of each row."""
     labels: Integers | None
     """(R, T) int32, unshifted, IGNORED where nothing is learned; None: they follow from the other columns."""
+    references: NDArray[np.float32] | None = None
+    """(S,) of pairs of answers: ln of the probability of each under the model that is compared with; None: no pairs."""
 
 
 def shift_labels(raw_labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -266,7 +268,9 @@ class ConversationPacker:
 def join_rows(parts: Sequence[Rows]) -> Rows:
     """Rows one after the other; all of them have labels, or none has."""
     labels = [part.labels for part in parts if part.labels is not None]
+    references = [part.references for part in parts if part.references is not None]
     assert len(labels) in (0, len(parts))
+    assert len(references) in (0, len(parts))
     return Rows(
         input_ids=np.concatenate([part.input_ids for part in parts]),
         start_counts=np.concatenate([part.start_counts for part in parts]),
@@ -274,6 +278,7 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
         num_repeated=np.concatenate([part.num_repeated for part in parts]),
         num_padding=np.concatenate([part.num_padding for part in parts]),
         labels=np.concatenate(labels) if labels else None,
+        references=np.concatenate(references) if references else None,
     )
 
 
@@ -289,4 +294,5 @@ def slice_rows(rows: Rows, begin: int, end: int) -> Rows:
         rows.num_repeated[begin:end],
         rows.num_padding[begin:end],
         None if rows.labels is None else rows.labels[begin:end],
+        None if rows.references is None else rows.references[first:last],
     )

@@ -64,7 +64,7 @@ class RowWriter:
         self._tokenizer = tokenizer
         dtype = id_type(tokenizer.vocab_size)
         self._schema = row_schema(kind, max_length=max_length, stride=stride, dtype=dtype)
-        row_bytes = max_length * (dtype.itemsize + (4 if kind == "conversations" else 0))
+        row_bytes = max_length * (dtype.itemsize + (4 if kind != "text" else 0))
         rows_per_shard = max(1, shard_bytes // row_bytes)
         self._batch_rows = min(rows_per_shard, max(1, BATCH_BYTES // row_bytes))
         self._shard_rows = rows_per_shard // self._batch_rows * self._batch_rows
@@ -200,6 +200,8 @@ def _record_batch(rows: Rows, schema: Any) -> Any:
     }
     if rows.labels is not None:
         columns["labels"] = pa.FixedSizeListArray.from_arrays(pa.array(rows.labels.reshape(-1)), T)
+    if rows.references is not None:
+        columns["references"] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.references))
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 

@@ -17,6 +17,7 @@ from core.files import sha256_file
 from core.progress import progress
 from data_processing.rows.arrow_rows import REPAIR, Chunk, SplitMetadata, open_chunks, read_metadata
 from data_processing.rows.packing import raw_text_labels, restarting_positions, shift_labels
+from data_processing.rows.pair_packing import pair_columns
 
 TOKENIZER_DIRECTORY = "tokenizer"
 
@@ -48,17 +49,18 @@ class TokenRows:
     def __len__(self) -> int:
         return self.metadata.rows
 
-    def __getitem__(self, index: int) -> dict[str, NDArray[np.int64]]:
+    def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
         """Row `index` as `batch` gives it, without the batch dimension: (T,) each."""
         return {name: column[0] for name, column in self.batch([index]).items()}
 
-    def batch(self, indices: Sequence[int]) -> dict[str, NDArray[np.int64]]:
-        """Rows, copied: three (B, T) int64 arrays in C order.
+    def batch(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """Rows, copied: three (B, T) int64 arrays in C order, and two more of pairs of answers.
 
         - `input_ids`;
         - `labels`: at t, the token to predict after reading tokens 0..t of the row, or -100 where nothing is learned:
           at the last position, before padding, before the first token of a document, in what repeats the row
-          before, and in conversations wherever no answer of the assistant follows;
+          before, and in conversations wherever no answer of the assistant follows; of pairs of answers see
+          `data_processing.rows.pair_packing.pair_columns`;
         - `position_ids`: from 0 at the head of the row and again at every document start.
 
         Raises:
@@ -68,8 +70,8 @@ class TokenRows:
         B, T = len(indices), self.metadata.max_length
         input_ids = np.empty((B, T), dtype=np.int64)
         num_repeated = np.zeros(B, dtype=np.int32)
-        raw_labels = np.empty((B, T), dtype=np.int64) if self.metadata.kind == "conversations" else None
-        flat_starts = []
+        raw_labels = np.empty((B, T), dtype=np.int64) if self.metadata.kind != "text" else None
+        flat_starts, references = [], []
         places = [self._locate(index) for index in indices]
         for file in {chunk.file for chunk, _ in places}:
             file.refuse_if_cut_off()
@@ -80,6 +82,8 @@ class TokenRows:
                 num_repeated[b] = chunk.num_repeated[row]
             if raw_labels is not None and chunk.labels is not None:
                 raw_labels[b] = chunk.labels[row]
+            if chunk.references is not None:
+                references.append(chunk.references[chunk.start_offsets[row] : chunk.start_offsets[row + 1]])
         starts_of_batch = np.concatenate(flat_starts) if flat_starts else np.empty(0, dtype=np.int64)
         if raw_labels is None:
             raw_labels = raw_text_labels(
@@ -88,11 +92,14 @@ class TokenRows:
                 num_repeated=num_repeated,
                 pad_id=self.metadata.pad_id,
             )
-        return {
+        batch = {
             "input_ids": input_ids,
             "labels": shift_labels(raw_labels),
             "position_ids": restarting_positions((B, T), starts_of_batch),
         }
+        if self.metadata.kind == "preferences":
+            return pair_columns(batch, flat_starts=starts_of_batch, references=np.concatenate(references))
+        return batch
 
     def tokens(self, index: int) -> NDArray[Any]:
         """The ids of row `index`, padding included: (T,) uint16 or uint32, a read-only view of the mapped file."""

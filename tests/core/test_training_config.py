@@ -112,13 +112,13 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, obj
         ({"quality": {"rules": ["c4"]}}, r"'quality\.rules'; did you mean 'data\.quality\.rules'\?"),
         (
             {"learning_rate": 1},
-            r"'learning_rate'; did you mean 'training\.learning_rate' or 'instruction\.learning_r",
+            r"'learning_rate'; did you mean 'training\.learning_rate', 'instruction\.learning_rate' or 'preference\.",
         ),
         ({"data": {"language": {"keep": []}}}, r"'data\.language'; did you mean 'languages'\?"),
         ({"data": {"max_position_embeddings": 9}}, r"did you mean 'model\.max_position_embeddings'\?"),
         (
             {"batchsize": 4},
-            r"did you mean 'training\.batch_size', 'instruction\.batch_size' or 'evaluation\.batch_",
+            r"did you mean 'training\.batch_size', 'instruction\.batch_size' or 'preference\.batch_",
         ),
     ],
 )

@@ -26,6 +26,11 @@ HAS_COMPILER = any(map(shutil.which, ("g++", "clang++")))
 WAYS_OF_RUNNING = [
     pytest.param({"optimizer": "muon", "gradient_accumulation_steps": 2}, NUM_KILLS, id="muon, accumulation"),
     pytest.param(
+        {"lora": {"rank": 4, "dropout": 0.1}, "embedding_noise": 5.0},
+        NUM_KILLS,
+        id="adapters, noisy embeddings",
+    ),
+    pytest.param(
         {"compile": "on", "save_in_background": False},
         1 + NUM_KILLS // 10,  # each start reads what was compiled, which takes its time
         id="compiled, saved in the foreground",

@@ -20,11 +20,12 @@ import torch
 from core.device_manager import DeviceManager
 from core.distributed import joined
 from core.logs import log_to_console
-from core.training_config import ModelConfig, TrainingConfig
+from core.training_config import InstructionConfig, ModelConfig, TrainingConfig
 from models.transformer_lm import create_model_from_config
 from pipeline.command import run_command
 from training import saving
 from training.batches import RowBatches
+from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
 from training.pretraining_trainer import PretrainingTrainer
 from training.resuming import agreed_checkpoint
 from training.trainer import Hook, StepReport, Trainer
@@ -125,7 +126,8 @@ def spoil(parameter: torch.Tensor, *, times: int) -> None:
 
 def main(directory: Path, settings: dict[str, Any], troubles: dict[str, Any] | None) -> int:
     shape = SHAPE.replace(**settings.pop("model", {}))
-    config = TrainingConfig.from_dict(
+    kind = InstructionConfig if "lora" in settings else TrainingConfig
+    config = kind.from_dict(
         {
             "total_steps": 24,
             "save_steps": 3,
@@ -133,7 +135,6 @@ def main(directory: Path, settings: dict[str, Any], troubles: dict[str, Any] | N
             "batch_size": 4,
             "mixed_precision": "fp32",
             "verify_data": False,
-            "device": "cpu",
             "output_dir": str(directory),
             **settings,
         }
@@ -142,7 +143,11 @@ def main(directory: Path, settings: dict[str, Any], troubles: dict[str, Any] | N
     hooks: list[Hook] = [lambda _trainer, _report: time.sleep(0.02)]
     if troubles is not None:
         hooks.append(trouble(**troubles))
-    trainer = PretrainingTrainer(model, config, shape, DeviceManager("cpu"), hooks=tuple(hooks))
+    trainer: PretrainingTrainer | InstructionFinetuningTrainer
+    if isinstance(config, InstructionConfig):
+        trainer = InstructionFinetuningTrainer(model, config, DeviceManager("cpu"), hooks=tuple(hooks))
+    else:
+        trainer = PretrainingTrainer(model, config, shape, DeviceManager("cpu"), hooks=tuple(hooks))
     source = RowBatches(Rows(), batch_size=config.batch_size, seed=3)  # type: ignore[arg-type]
     with joined() as world:
         checkpoint = agreed_checkpoint(world, directory)

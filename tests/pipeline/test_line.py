@@ -20,7 +20,7 @@ from core.errors import (
 )
 from core.files import lock
 from core.manifest import write_manifest
-from core.stage import Selection
+from core.stage import Decision, Selection
 from core.training_config import PipelineConfig
 from pipeline.arguments import STAGE_NAMES
 from pipeline.closing_page import closing_page
@@ -29,7 +29,9 @@ from pipeline.run import TrainedLine, dry_run, plan_line, train_llm_from_scratch
 from pipeline.stages import line
 from tests.line_kit import settings, write_inputs
 
-STAGES = list(STAGE_NAMES)
+WITHOUT_PAIRS = {"preferences": "skipped", "preference": "skipped"}
+STAGES = [name for name in STAGE_NAMES if name not in WITHOUT_PAIRS]
+"""Those of a line without pairs of answers."""
 
 
 def test_the_command_line_names_the_stages_there_are() -> None:
@@ -92,9 +94,10 @@ def test_the_closing_page_names_places_numbers_answers_and_next_steps(
 
 def test_a_second_call_reuses_everything(trained: tuple[Path, TrainedLine]) -> None:
     root, result = trained
-    actions: list[str] = []
-    again = train_llm_from_scratch(settings(root), announce=lambda decision: actions.append(decision.action))
-    assert actions == ["reuse"] * len(STAGES)
+    decisions: list[Decision] = []
+    again = train_llm_from_scratch(settings(root), announce=decisions.append)
+    assert [d.stage for d in decisions if d.action == "reuse"] == STAGES
+    assert {d.stage: d.action for d in decisions if d.action != "reuse"} == WITHOUT_PAIRS
     assert again.artifacts == result.artifacts
 
 
@@ -151,7 +154,8 @@ def test_runtime_settings_make_nothing_stale(trained: tuple[Path, TrainedLine]) 
     root, _ = trained
     changes = {"training": {"save_steps": 7, "device": "cpu", "logging_steps": 3}, "data": {"num_workers": 1}}
     _, decisions, _ = plan_line(PipelineConfig.from_dict(settings(root, **changes)))
-    assert {d.action for d in decisions} == {"reuse"}
+    assert [d.stage for d in decisions if d.action == "reuse"] == STAGES
+    assert {d.stage: d.action for d in decisions if d.action != "reuse"} == WITHOUT_PAIRS
 
 
 def test_a_dry_run_trains_one_step_of_each_and_leaves_nothing(
@@ -455,5 +459,5 @@ def test_tuning_alone_takes_a_run_and_refuses_a_foreign_tokenizer(
 def test_the_shipped_quickstart_plans(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     _, decisions, estimate = plan_line(load_config(Path(__file__).parents[2] / "configs" / "quickstart"))
-    assert [d.action for d in decisions] == ["run"] * len(STAGES)
+    assert [d.stage for d in decisions if d.action == "run"] == STAGES
     assert estimate.num_parameters > 1e6

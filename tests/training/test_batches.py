@@ -1,4 +1,5 @@
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,15 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
 
 from core.errors import ConfigError, DataError
-from training.batches import LoaderBatches, RowBatches, check_batch, rows_in_order, training_batches
+from data_processing.rows.token_rows import TokenRows
+from training.batches import (
+    LoaderBatches,
+    ReplayingBatches,
+    RowBatches,
+    check_batch,
+    rows_in_order,
+    training_batches,
+)
 
 
 def first(source: Any, number: int, start: int = 0) -> list[dict[str, torch.Tensor]]:
@@ -140,3 +149,56 @@ def test_an_empty_loader_is_refused(kit) -> None:
 def test_a_batch_without_what_is_read_is_refused(batch: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_batch(batch)
+
+
+def origins(source: ReplayingBatches, number: int, text: TokenRows) -> list[str]:
+    """Of each row in order, whether it is of the text or to be learned."""
+    of_text = {tuple(text[i]["input_ids"].tolist()) for i in range(len(text))}
+    ids = torch.cat([batch["input_ids"] for batch in first(source, number)])
+    return ["text" if tuple(row) in of_text else "new" for row in ids.tolist()]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.37])
+def test_every_step_has_its_share_of_replayed_rows_and_all_rows_are_learned_in_a_pass(
+    kit, share: float
+) -> None:
+    new, text = kit.dataset["validation"], kit.dataset["test"]
+    source = ReplayingBatches(RowBatches(new, batch_size=4, seed=3), text, share=share)
+    kinds = origins(source, 60, text)
+    for step in range(60):
+        assert kinds[: 4 * step].count("text") == math.floor(4 * step * share)
+        assert abs(kinds[4 * step : 4 * step + 4].count("text") - 4 * share) < 1
+    rows_of_a_pass = math.ceil(4 * source.batches_per_epoch)
+    ids = torch.cat([batch["input_ids"] for batch in first(source, math.ceil(source.batches_per_epoch))])
+    learned = {tuple(row) for row in ids[:rows_of_a_pass].tolist()}
+    assert learned >= {tuple(new[i]["input_ids"].tolist()) for i in range(len(new))}
+
+
+def test_replayed_rows_keep_the_labels_of_text_and_their_own_order_without_them(kit) -> None:
+    new, text = kit.dataset["validation"], kit.dataset["test"]
+    alone = torch.cat([b["labels"] for b in first(RowBatches(new, batch_size=1, seed=3), 30)])
+    batches = first(ReplayingBatches(RowBatches(new, batch_size=4, seed=3), text, share=0.25), 10)
+    mixed = torch.cat([batch["labels"] for batch in batches])
+    assert torch.equal(torch.stack([row for place, row in enumerate(mixed) if place % 4 != 3]), alone)
+    of_text = {tuple(text[i]["labels"].tolist()) for i in range(len(text))}
+    assert all(tuple(row) in of_text for row in mixed[3::4].tolist())
+
+
+def test_replaying_goes_to_any_micro_batch_and_does_not_depend_on_their_size(kit) -> None:
+    def source() -> ReplayingBatches:
+        batches = RowBatches(kit.dataset["validation"], batch_size=6, seed=3)
+        return ReplayingBatches(batches, kit.dataset["test"], share=0.3)
+
+    assert same(first(source(), 12)[5:], first(source(), 7, 5))
+    small = torch.cat([b["input_ids"] for b in first(source().in_micro_batches_of(2), 30)])
+    assert torch.equal(small, torch.cat([b["input_ids"] for b in first(source(), 10)]))
+
+
+def test_the_fingerprint_of_a_mixture_changes_with_share_and_rows(kit) -> None:
+    batches = RowBatches(kit.dataset["validation"], batch_size=6, seed=3)
+    prints = {
+        ReplayingBatches(batches, kit.dataset[split], share=share).fingerprint
+        for split, share in (("test", 0.3), ("test", 0.2), ("train", 0.3))
+    }
+    assert len(prints) == 3
+    assert batches.fingerprint not in prints

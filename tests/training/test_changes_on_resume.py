@@ -1,4 +1,4 @@
-"""Which settings may change when a run is resumed: every one of them is in one of three classes."""
+"""Which settings may change when a run is resumed: every one of them is in one class."""
 
 import json
 import logging
@@ -41,6 +41,9 @@ EXACT: dict[str, Any] = {
 
 LENGTHS = {"total_steps", "epochs", "time_budget_seconds"}
 """Have rules of their own: tests/training/test_session.py."""
+
+BEGINNING = {"init_from"}
+"""Decides the weights before the first step; the stage's recipe holds them by their content."""
 
 ROUNDING = {"parallel", "compile", "device", "deterministic"}
 """What rounds otherwise: told where it does (tests below, and of several processes in tests/faults)."""
@@ -89,7 +92,7 @@ def train(kit, name: str, resume: Path | None = None, *, validation: bool = Fals
 
 
 def test_every_setting_is_in_one_class() -> None:
-    classes = [set(EXACT), LENGTHS, ROUNDING, set(FREE)]
+    classes = [set(EXACT), LENGTHS, BEGINNING, ROUNDING, set(FREE)]
     assert set.union(*classes) == set(TrainingConfig.model_fields)
     assert sum(map(len, classes)) == len(TrainingConfig.model_fields)
 

@@ -191,7 +191,16 @@ def test_an_impossible_value_of_the_state_is_named(
     seal(checkpoint)
     trainer = kit.pretraining(optimizer="muon", total_steps=4)
     with pytest.raises(CorruptArtifactError) as caught:
-        read_state(checkpoint, trainer.config, kit.model(), kit.tokenizer, None, trainer.loss_function)
+        read_state(
+            checkpoint,
+            trainer.config,
+            kit.model(),
+            kit.tokenizer,
+            None,
+            trainer.loss_function,
+            data=None,
+            base_weights=None,
+        )
     assert message in str(caught.value)
 
 

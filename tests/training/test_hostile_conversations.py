@@ -57,7 +57,7 @@ def test_a_record_that_teaches_nothing_is_dropped_under_its_reason(kit, name: st
         build_instruction_dataset(read_conversations(alone), kit.tokenizer, max_length=CONTEXT)
 
 
-@pytest.mark.parametrize("long_records", ["truncate", "drop"])
+@pytest.mark.parametrize("long_records", ["split", "truncate", "drop"])
 def test_no_loss_of_a_tuning_on_such_records_is_divided_by_nothing(kit, long_records: str) -> None:
     records = [record for record, _ in HOSTILE.values()] * 3
     for number in range(12):
@@ -72,8 +72,8 @@ def test_no_loss_of_a_tuning_on_such_records_is_divided_by_nothing(kit, long_rec
     ) as dataset:
         report = dataset.report
         assert report["records"] == len(records) == report["conversations"] + sum(report["dropped"].values())
-        assert report["truncated"] == (12 if long_records == "truncate" else 0)
-        assert report["dropped"].get("too_long", 0) == (0 if long_records == "truncate" else 12 + 3)
+        assert report["truncated"] == (0 if long_records == "drop" else 12)
+        assert report["dropped"].get("too_long", 0) == (12 + 3 if long_records == "drop" else 0)
         config = InstructionConfig.from_dict(
             {
                 "total_steps": 6,

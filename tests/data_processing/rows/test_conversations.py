@@ -156,7 +156,7 @@ def test_a_missing_or_empty_file_is_named(tmp_path):
     for text in ("", "\n\n", "[]"):
         (tmp_path / "y.json").write_text(text)
         with pytest.raises(
-            DataError, match=r"y\.json: no record in it; expected one of these formats: messages \("
+            DataError, match=r"y\.json: no record in it; expected one of these formats: feedback \("
         ):
             list(read_conversations(tmp_path / "y.json"))
 

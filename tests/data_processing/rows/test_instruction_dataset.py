@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_an_answer_that_spells_control_tokens_is_learned_as_text():
         max_size=15,
     ),
     st.integers(8, 40),
-    st.sampled_from(["truncate", "drop"]),
+    st.sampled_from(["split", "truncate", "drop"]),
 )
 def test_every_record_is_kept_or_counted_as_dropped(pairs, max_length, long_records):
     items: list[Conversation | Dropped] = [conversation(question, answer) for question, answer in pairs]
@@ -102,7 +103,9 @@ def test_every_record_is_kept_or_counted_as_dropped(pairs, max_length, long_reco
 
 def test_a_conversation_longer_than_a_row_is_cut_at_its_end_or_dropped():
     items = [conversation("short?", "yes", source="x:1"), conversation("long?", "word " * 80, source="x:2")]
-    cut = build_instruction_dataset(items, tiny_tokenizer(), max_length=32, val_split=0.0)
+    cut = build_instruction_dataset(
+        items, tiny_tokenizer(), max_length=32, val_split=0.0, long_records="truncate"
+    )
     assert cut.report["truncated"] == 1
     assert cut.report["dropped"] == {}
     texts = [tiny_tokenizer().decode(cut["train"].tokens(index)) for index in range(len(cut["train"]))]
@@ -116,6 +119,79 @@ def test_a_conversation_longer_than_a_row_is_cut_at_its_end_or_dropped():
     assert sample["source"] == "x:2"
     assert sample["detail"].endswith("tokens, a row has 32")
     assert learned_answers(dropped["train"]) == ["yes<|end|>"]
+
+
+TURNS = ["one?", "first " * 6, "two?", "second " * 6, "three?", "third " * 6, "four?", "fourth " * 6]
+
+
+def spelled(rows: TokenRows) -> list[str]:
+    """Each document of a split as text, control tokens included, without padding."""
+    texts = []
+    for index in range(len(rows)):
+        bounds = [*rows.document_starts(index), len(rows.tokens(index))]
+        spans = [rows.tokens(index)[begin:end].tolist() for begin, end in itertools.pairwise(bounds)]
+        texts += [tiny_tokenizer().decode(ids, skip_special_tokens=False) for ids in spans]
+    return [text.replace("<pad>", "") for text in texts]
+
+
+def test_a_long_conversation_becomes_pieces_of_whole_exchanges_each_with_the_system_message():
+    whole = build_instruction_dataset(
+        [conversation(*TURNS, system="be kind")], tiny_tokenizer(), max_length=400, val_split=0.0
+    )
+    dataset = build_instruction_dataset(
+        [conversation(*TURNS, system="be kind"), conversation("short?", "yes")],
+        tiny_tokenizer(),
+        max_length=100,
+        val_split=0.0,
+    )
+    counts = {
+        name: dataset.report[name] for name in ("records", "conversations", "split", "truncated", "dropped")
+    }
+    assert counts == {"records": 2, "conversations": 2, "split": 1, "truncated": 0, "dropped": {}}
+    pieces = [text for text in spelled(dataset["train"]) if "short" not in text]
+    assert len(pieces) == 1 + dataset.report["more_pieces"] > 1
+    head = "<s><|system|>be kind<|end|>"
+    assert all(text.startswith(head + "<|user|>") and text.endswith("<|end|>") for text in pieces)
+    assert "".join(text.removeprefix(head) for text in pieces) == spelled(whole["train"])[0].removeprefix(
+        head
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.text("ab c", min_size=1, max_size=30), min_size=2, max_size=12),
+    st.integers(8, 40),
+    st.sampled_from(["split", "truncate"]),
+)
+def test_no_conversation_ends_with_a_question_and_no_question_is_cut(turns, max_length, long_records):
+    items = [conversation(*turns), conversation("q", "a")]
+    dataset = build_instruction_dataset(
+        items, tiny_tokenizer(), max_length=max_length, val_split=0.0, long_records=long_records
+    )
+    questions = {*turns[::2], "q"}
+    for text in spelled(dataset["train"]):
+        *before, last = text.split("<|assistant|>")
+        assert last  # an answer, whole or cut
+        assert before
+        assert {part.split("<|user|>")[1].removesuffix("<|end|>") for part in before} <= questions
+
+
+def test_a_weight_says_how_often_a_conversation_is_learned_and_none_is_validated_on_twice():
+    items = [conversation(f"question {n}?", f"answer {n}", source=f"x:{n}") for n in range(200)]
+    weighted = [item._replace(weight=2.5 if n < 100 else 0.5) for n, item in enumerate(items)]
+    dataset = build_instruction_dataset(weighted, tiny_tokenizer(), max_length=64, val_split=0.2, seed=7)
+    plain = build_instruction_dataset(items, tiny_tokenizer(), max_length=64, val_split=0.2, seed=7)
+    learned, validated = (learned_answers(dataset[split]) for split in ("train", "validation"))
+    assert set(learned) <= set(learned_answers(plain["train"]))
+    assert set(validated) <= set(learned_answers(plain["validation"]))
+    assert len(validated) == len(set(validated))
+    often = {n: learned.count(f"answer {n}<|end|>") for n in range(200)}
+    assert {often[n] for n in range(100)} == {0, 2, 3}  # 0: is in validation
+    assert {often[n] for n in range(100, 200)} == {0, 1}
+    report = dataset.report
+    assert report["conversations"] + report["dropped"]["not_chosen"] == 200
+    assert 30 <= report["dropped"]["not_chosen"] <= 70
+    assert len(learned) + len(validated) == report["conversations"] + report["repeats"]
 
 
 def test_a_conversation_whose_answer_is_cut_off_entirely_is_dropped_with_its_place():
@@ -184,7 +260,7 @@ def test_the_saved_dataset_has_unshifted_labels_in_the_datasets_library(tmp_path
         ({"max_length": 7}, "max_length 7: expected at least 8 tokens"),
         ({"val_split": 1.0}, "val_split 1.0: expected 0 or more and below 1"),
         ({"val_split": -0.1}, "val_split -0.1: expected"),
-        ({"long_records": "keep"}, "long_records 'keep': expected 'truncate' or 'drop'"),
+        ({"long_records": "keep"}, "long_records 'keep': expected 'split', 'truncate' or 'drop'"),
     ],
 )
 def test_a_setting_out_of_range_is_named(options, reason):
