@@ -17,7 +17,7 @@ from training.run_log import read_training
 Facts = Mapping[str, Any]
 Places = Mapping[str, Path]
 
-TRAININGS = {"pretrain": "Pretraining", "finetune": "Instruction tuning"}
+TRAININGS = {"pretrain": "Pretraining", "finetune": "Instruction tuning", "preference": "Preference tuning"}
 """The stages that train a model, and what people call them."""
 
 SETTINGS_NAME = "settings.json"
@@ -26,7 +26,16 @@ FEEDBACK_NAME = "feedback.jsonl"
 
 def default_places(run: Path) -> dict[str, Path]:
     """Where a run keeps the results of its stages unless its settings name other places."""
-    names = ("tokenizer", "dataset", "data_report", "pretrain", "instructions", "finetune")
+    names = (
+        "tokenizer",
+        "dataset",
+        "data_report",
+        "pretrain",
+        "instructions",
+        "finetune",
+        "preferences",
+        "preference",
+    )
     return {"collect": run / "corpus", **{name: run / name for name in names}, "evaluate": run / "evaluation"}
 
 
