@@ -165,6 +165,9 @@ HELP_COLUMNS = 79
 RUNTIME: dict[str, Any] = {"runtime": True}
 """`json_schema_extra` of a field that stays out of fingerprints (device, cadence, paths, logging)."""
 
+VERBATIM: dict[str, Any] = {"verbatim": True}
+"""`json_schema_extra` of a field in which white space is a text like any other."""
+
 
 def parse_overrides(assignments: Iterable[str], *, configured: type[Config] | None = None) -> dict[str, Any]:
     """Nested values from dotted assignments such as `training.learning_rate=1e-3`.
@@ -267,7 +270,8 @@ def _unusable_texts(cls: type[Config], values: Mapping[str, Any]) -> Iterator[tu
         if section is not None and isinstance(value, Mapping):
             yield from ((f"{name}.{key}", problem) for key, problem in _unusable_texts(section, value))
             continue
-        if field is not None and any(map(_is_blank, value if isinstance(value, list | tuple) else [value])):
+        texts = value if isinstance(value, list | tuple) else [value]
+        if field is not None and field.json_schema_extra != VERBATIM and any(map(_is_blank, texts)):
             yield name, f"is empty; {_how_to_unset(field)}"
         for text in map(str, filter(_is_text, _members(value))):
             if "\0" in text:

@@ -16,8 +16,9 @@ import torch
 
 from core.device_manager import DeviceManager
 from core.errors import DataError, MismatchError
-from inference.continuous_batch import FinishReason, Request
-from inference.engine import Completion, Engine, Stream
+from inference.answer_text import Answer
+from inference.continuous_batch import Event, FinishReason, Request
+from inference.engine import Engine, Stream
 from inference.model_directory import (
     PRETRAINING,
     find_intact_model,
@@ -32,7 +33,7 @@ from models.counting import count_parameters
 from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
 from tokenization.chat_template import render_chat
-from tokenization.tokenizer import StreamDecoder, Tokenizer
+from tokenization.tokenizer import Tokenizer
 
 __all__ = ["ChatModel", "Message", "Prompt", "Reply", "Score", "find_model", "newest_run"]
 
@@ -274,9 +275,26 @@ class ChatModel:
             requests = [
                 Request(tuple(self.prompt_ids(prompt)), settings, number) for number, prompt in window
             ]
-            completions = self.engine.complete(requests, allowed=self.allowed, batch_size=batch_size)
-            for place, completion in completions:
-                yield window[place][0], self._reply(completion)
+            for place, reply in self._answer(requests, settings.stop, batch_size):
+                yield window[place][0], reply
+
+    def _answer(
+        self, requests: Sequence[Request], stop: Sequence[str], batch_size: int
+    ) -> Iterator[tuple[int, Reply]]:
+        """The place of each request in the list, and the reply to it."""
+        answers = [Answer(self.tokenizer, stop) for _ in requests]
+        texts = [""] * len(requests)
+
+        def ends_with(place: int, event: Event) -> bool:
+            texts[place] += answers[place].push(event).text
+            return answers[place].finish_reason is not None
+
+        for place, _ in self.engine.complete(
+            requests, allowed=self.allowed, batch_size=batch_size, ends_with=ends_with
+        ):
+            reason = answers[place].finish_reason
+            assert reason is not None, "it has ended"
+            yield place, Reply(texts[place], reason, answers[place].num_tokens)
 
     @staticmethod
     def _in_order(replies: Iterator[tuple[int, Reply]]) -> Iterator[Reply]:
@@ -309,20 +327,20 @@ class ChatModel:
         num_bytes = len(text.encode())
         return Score(tuple(ids[1:]), tuple(found), -sum(found) / math.log(2) / num_bytes)
 
-    def _reply(self, completion: Completion) -> Reply:
-        return Reply(self.tokenizer.decode(completion.ids), completion.finish_reason, len(completion.ids))
-
     def _stream(self, prompt: Prompt, **sampling: Unpack[SamplingOptions]) -> Stream[str]:
-        tokens = self.engine.stream(self.prompt_ids(prompt), self.settings(**sampling), allowed=self.allowed)
-        return Stream(self._decoded(tokens))
+        settings = self.settings(**sampling)
+        tokens = self.engine.stream(self.prompt_ids(prompt), settings, allowed=self.allowed)
+        return Stream(self._decoded(tokens, Answer(self.tokenizer, settings.stop)))
 
-    def _decoded(self, tokens: Stream[int]) -> Generator[str, None, FinishReason | None]:
-        decoder = StreamDecoder(self.tokenizer)
+    @staticmethod
+    def _decoded(tokens: Stream[int], answer: Answer) -> Generator[str, None, FinishReason | None]:
         with contextlib.closing(tokens):
             for token in tokens:
-                if piece := decoder.push(token):
+                if piece := answer.push(Event(0, token, None, (), None)).text:
                     yield piece
-        if rest := decoder.flush():
+                if answer.finish_reason is not None:
+                    return answer.finish_reason
+        if rest := answer.push(Event(0, None, None, (), tokens.finish_reason)).text:
             yield rest
         return tokens.finish_reason
 

@@ -81,7 +81,11 @@ def changed_sampling(sampling: SamplingOptions, changes: Sequence[tuple[str, str
         name = given.lstrip("-").replace("-", "_")
         if name not in NAMES:
             raise ConfigError(f"unknown setting {given!r}{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
-        values[name] = _value(text)
+        value = _value(text)
+        if name == "stop":
+            # As it stands, unless it is a list: white space and digits need no JSON.
+            value = tuple(value) if isinstance(value, list) else () if value is None else (text,)
+        values[name] = value
     SamplingSettings.from_dict(values)
     return cast(SamplingOptions, values)
 

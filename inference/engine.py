@@ -4,7 +4,7 @@ Shapes: B rows, V tokens of the vocabulary.
 """
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from core.errors import DataError
-from inference.continuous_batch import ContinuousBatch, FinishReason, Request
+from inference.continuous_batch import ContinuousBatch, Event, FinishReason, Request
 from inference.prepared_weights import prepare_weights
 from inference.sampling_settings import SamplingSettings
 from inference.weight_formats import WeightFormat
@@ -153,19 +153,31 @@ class Engine:
         return [completions[place] for place in range(len(requests))]
 
     def complete(
-        self, requests: Sequence[Request], *, allowed: Tensor | None = None, batch_size: int = 32
+        self,
+        requests: Sequence[Request],
+        *,
+        allowed: Tensor | None = None,
+        batch_size: int = 32,
+        ends_with: Callable[[int, Event], bool] | None = None,
     ) -> Iterator[tuple[int, Completion]]:
         """The place of each request in the list and how it goes on, in the order in which they end.
+
+        Args:
+            ends_with: Told of each event and the place of its request; what it says True to is the last one.
 
         Raises:
             DataError: as `check_prompt`; raised by the call, before any work is done.
         """
         for request in requests:
             self.check_prompt(request.prompt)
-        return self._complete(requests, allowed, batch_size)
+        return self._complete(requests, allowed, batch_size, ends_with or (lambda _place, _event: False))
 
     def _complete(
-        self, requests: Sequence[Request], allowed: Tensor | None, batch_size: int
+        self,
+        requests: Sequence[Request],
+        allowed: Tensor | None,
+        batch_size: int,
+        ends_with: Callable[[int, Event], bool],
     ) -> Iterator[tuple[int, Completion]]:
         batch = ContinuousBatch(
             self,
@@ -181,9 +193,10 @@ class Engine:
             for event in batch.step():
                 if event.token is not None:
                     ids[event.key].append(event.token)
-                if event.finish_reason is not None:
-                    completion = Completion(tuple(ids.pop(event.key)), event.finish_reason == "stop")
-                    yield place_of[event.key], completion
+                place = place_of[event.key]
+                if ends_with(place, event) or event.finish_reason is not None:
+                    batch.cancel(event.key)
+                    yield place, Completion(tuple(ids.pop(event.key)), event.finish_reason != "length")
 
     def stream(
         self, prompt: Sequence[int], settings: SamplingSettings, *, allowed: Tensor | None = None

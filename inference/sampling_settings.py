@@ -1,10 +1,11 @@
 """How the next token is chosen: the settings, their ranges and defaults. Loads no tensor library."""
 
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from core.config import Config
+from core.config import VERBATIM, Config
 
 
 class SamplingSettings(Config):
@@ -64,6 +65,13 @@ class SamplingSettings(Config):
         description="Seed of the choices (a plain number): equal seeds give equal answers; null = another each time.",
     )
     stop_ids: tuple[int, ...] = Field((), description="Token ids that end an answer and are no part of it.")
+    stop: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        (),
+        max_length=16,
+        description='Texts that end an answer and are no part of it, such as "###"; on a command line one text, or '
+        'several as JSON: ["###", "\\n\\n"].',
+        json_schema_extra=VERBATIM,
+    )
     num_logprobs: int | None = Field(
         None,
         ge=0,
@@ -83,3 +91,4 @@ class SamplingOptions(TypedDict, total=False):
     min_p: float | None
     repetition_penalty: float
     seed: int | None
+    stop: Sequence[str]

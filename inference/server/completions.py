@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from core.errors import DataError
+from inference.answer_text import Answer, Piece
 from inference.chat import ChatModel
 from inference.continuous_batch import Event, Request
 from inference.sampling_settings import SamplingOptions
-from inference.server.answers import Answer, Piece
 from inference.server.http import ClientLeft, Exchange, json_bytes
 from inference.server.metrics import Metrics
 from inference.server.protocol import ApiError, ChatBody, CompletionBody, num_logprobs, sampling_settings
@@ -74,7 +74,7 @@ class Completions:
                 429, str(error), code="queue_full", headers={"retry-after": str(error.retry_seconds)}
             ) from None
         self._metrics.prompt_tokens += sum(map(len, prompts))
-        answers = [Answer(self._chat_model.tokenizer, body.stop or ()) for _ in requests]
+        answers = [Answer(self._chat_model.tokenizer, request.settings.stop) for request in requests]
         reply = Reply(
             self.name,
             self._chat_model.tokenizer,

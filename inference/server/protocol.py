@@ -27,7 +27,7 @@ MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
 """A longer stop string would hold back as much of a stream. Arbitrary."""
 
-NEVER_NULL = ("max_tokens", "temperature", "repetition_penalty")
+NEVER_NULL = ("max_tokens", "temperature", "repetition_penalty", "stop")
 """Sampling settings of which null means the default; of the others it means no limit, as everywhere in this project."""
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -276,6 +276,8 @@ def sampling_settings(
         name: getattr(body, name) for name in body.model_fields_set & SamplingOptions.__annotations__.keys()
     }
     sent = {name: value for name, value in sent.items() if value is not None or name not in NEVER_NULL}
+    if body.stop:
+        sent["stop"] = tuple(body.stop)
     if isinstance(body, ChatBody) and body.max_completion_tokens is not None:
         sent["max_tokens"] = body.max_completion_tokens
     try:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from inference.answer_text import SaidToken
 from inference.continuous_batch import FinishReason
-from inference.server.answers import SaidToken
 from tokenization.tokenizer import Tokenizer
 
 Json = dict[str, Any]

@@ -86,6 +86,26 @@ def test_streamed_pieces_joined_are_the_whole_answer(chat_model: ChatModel, seed
     assert "".join(text) == chat_model.generate("iron", **WILD, seed=seed)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_an_answer_ends_before_the_first_stop_text_streamed_or_not_and_nothing_is_made_after_it(
+    chat_model: ChatModel, seed: int
+) -> None:
+    whole, beside = (reply.text for reply in chat_model.complete(["One", "Two"], **WILD, seed=seed))
+    stop = [whole[5:8], whole[9:12], "\n\n\n"]
+    expected, expected_beside = (
+        text[: min((place for one in stop if (place := text.find(one)) >= 0), default=len(text))]
+        for text in (whole, beside)
+    )
+    reply, other = chat_model.complete(["One", "Two"], **WILD, seed=seed, stop=stop)
+    assert (reply.text, reply.finish_reason, other.text) == (expected, "stop", expected_beside)
+    steps = 0
+    for _ in chat_model.engine.stream(chat_model.prompt_ids("One"), chat_model.settings(**WILD, seed=seed)):
+        steps += 1
+    assert reply.num_tokens < steps
+    stream = chat_model.stream_text("One", **WILD, seed=seed, stop=stop)
+    assert ("".join(stream), stream.finish_reason) == (expected, "stop")
+
+
 def test_a_character_is_streamed_when_its_last_byte_is_there(
     chat_model: ChatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from core.errors import ConfigError, DataError
+from inference.command_line import changed_sampling
 from inference.sampling import SamplingSettings, row_generators, sample
 
 PLAIN = {"top_k": None, "top_p": None, "temperature": 1.0}
@@ -237,3 +238,16 @@ def test_the_options_by_keyword_are_the_settings_that_a_caller_who_thinks_in_tex
     assert set(SamplingOptions.__annotations__) | {"stop_ids", "num_logprobs"} == set(
         SamplingSettings.model_fields
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "stop"), [("\n\n", ("\n\n",)), ("5", ("5",)), ('["a", "\\n"]', ("a", "\n")), ("off", ())]
+)
+def test_a_stop_text_is_taken_as_it_stands_on_a_command_line(text: str, stop: tuple[str, ...]) -> None:
+    assert changed_sampling({}, [("stop", text)]) == {"stop": stop}
+
+
+@pytest.mark.parametrize("text", ['[""]', "", '["a", 5]'])
+def test_a_stop_text_of_nothing_or_of_another_kind_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"stop\.\d: .*(at least 1 character|valid string)"):
+        changed_sampling({}, [("stop", text)])

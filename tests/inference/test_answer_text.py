@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.answer_text import Answer, Piece
 from inference.continuous_batch import Event, FinishReason
-from inference.server.answers import Answer, Piece
 from tokenization.tokenizer import Tokenizer
 
 
