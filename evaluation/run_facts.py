@@ -12,6 +12,8 @@ from data_processing.reports.data_report import DATASET_REPORT, FACTS_NAME
 from data_processing.rows.json_records import read_json_lines
 from evaluation.language_model import model_fingerprint
 from evaluation.suite import SCORES, label_of
+from models.counting import count_parameters
+from models.hf_settings import model_config_from_hf
 from training.run_log import read_training
 
 Facts = Mapping[str, Any]
@@ -109,6 +111,5 @@ def headline(facts: Facts) -> str:
 
 
 def num_parameters(facts: Facts) -> int:
-    """Of the largest of the models, tied ones once; 0 where none was measured."""
-    models: Mapping[str, Facts] = facts["evaluation"].get("models", {})
-    return max((int(values["num_parameters"]) for values in models.values()), default=0)
+    """Of the last model, whose `shape` it is; tied ones once."""
+    return count_parameters(model_config_from_hf(facts["shape"])).total

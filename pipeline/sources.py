@@ -182,8 +182,9 @@ def source_facts(
     read_only = digests_at is None or not digests_at.parent.is_dir()
     with FileDigests(digests_at, read_only=read_only) as digests:
         facts = _source_facts(sources, config, ignore, digests)
-    # Files that need it are left out without it, and another version may read them in another way.
-    facts["pypdf"] = _version("pypdf")
+    if sources is not None or config.corpus in ("auto", "directory"):
+        # Files that need it are left out without it, and another version may read them in another way.
+        facts["pypdf"] = _version("pypdf")
     for name, path in _named_files(config).items():
         facts[name] = sha256_file(path) if path.is_file() else "missing"
     if forgotten:

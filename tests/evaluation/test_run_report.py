@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from core.manifest import write_manifest
 from evaluation.language_model import load_language_model
@@ -50,7 +51,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, small_tokenizer) -> Path:
     evaluation = {
         "text": {"validation": {"loss_nats": 2.5, "perplexity": None, "bits_per_byte": 1.25}},
         "samples": [{"prompt": "<script>alert(1)</script>", "continuation": "goes on"}],
-        "models": {"pretrain": {"num_parameters": 31_415}},
         "held_out": {
             "num_questions": 4, "right_first_sentence_share": 0.25, "stopped_share": 1.0,
             "answers": [{"question": "Q?", "true_answer": "T.", "answer": "A.", "right": False, "stopped": True}],
@@ -117,7 +117,7 @@ def test_the_page_shows_what_each_part_of_the_run_left(run: Path) -> None:
     assert {*expected, "Lineage"} <= set(titles)
     assert "Instruction tuning" not in titles
     for shown in (
-        "31,415",
+        f"{sum(t.numel() for t in load_file(run / 'pretrain/final/model.safetensors').values()):,}",
         "1.250",
         "questions",
         "held&lt;out&gt;.txt, by source",

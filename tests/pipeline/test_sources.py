@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+import pipeline.sources
 from core.data_config import DataConfig
 from data_processing.data_collector import DataCollector
-from pipeline.sources import collect_sources, unread_sources
+from pipeline.sources import collect_sources, source_facts, unread_sources
 from tests.small_texts import make_documents
 
 SQL = {"url": "sqlite:///notes.db", "query": "SELECT text FROM notes ORDER BY id"}
@@ -43,3 +44,16 @@ def test_a_source_that_is_named_and_not_read_is_said(tmp_path: Path, caplog: pyt
     assert [record.getMessage() for record in caplog.records] == [
         "data.sql.url is set, but data.corpus is directory, so it is not read; set data.corpus=sql to read it"
     ]
+
+
+@pytest.mark.parametrize(("corpus", "matters"), [("python_standard_library", False), ("directory", True)])
+def test_what_reads_pdf_matters_where_files_of_any_kind_are_read(
+    corpus: Any, matters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("a text")
+    config = DataConfig(corpus=corpus, raw_dir=tmp_path)
+    facts = []
+    for version in ("not installed", "7.1"):
+        monkeypatch.setattr(pipeline.sources, "_version", lambda _package, version=version: version)
+        facts.append(source_facts(None, config))
+    assert (facts[0] != facts[1]) == matters
