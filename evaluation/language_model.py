@@ -137,7 +137,7 @@ def _from_transformers(directory: Path, device: torch.device, *, because: str) -
     except ImportError:
         raise MissingDependencyError(
             f"{directory}: this project cannot open it ({because}), and transformers is not installed; "
-            "pip install 'bloomery[transformers]'"
+            "pip install -e '.[transformers]'"
         ) from None
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)

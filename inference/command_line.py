@@ -49,6 +49,7 @@ class Parser(argparse.ArgumentParser):
             if row.key in NAMES:
                 sampling.add_argument(
                     "--" + row.key.replace("_", "-"),
+                    action="append" if row.key == "stop" else "store",
                     metavar=row.type.split(" | ")[0].upper(),
                     help=f"{row.description} Default: {row.default}.".replace("%", "%%"),
                 )
@@ -65,9 +66,13 @@ def given_sampling(flags: argparse.Namespace) -> SamplingOptions:
     Raises:
         ConfigError: one is out of range.
     """
-    return changed_sampling(
-        {}, [(name, text) for name in NAMES if (text := getattr(flags, name)) is not None]
-    )
+    texts = {name: text for name in NAMES if name != "stop" and (text := getattr(flags, name)) is not None}
+    sampling = changed_sampling({}, list(texts.items()))
+    if flags.stop:  # as often as there are texts
+        sampling["stop"] = tuple(
+            stop for text in flags.stop for stop in changed_sampling({}, [("stop", text)])["stop"]
+        )
+    return changed_sampling(sampling, [])
 
 
 def changed_sampling(sampling: SamplingOptions, changes: Sequence[tuple[str, str]]) -> SamplingOptions:
@@ -83,8 +88,9 @@ def changed_sampling(sampling: SamplingOptions, changes: Sequence[tuple[str, str
             raise ConfigError(f"unknown setting {given!r}{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
         value = _value(text)
         if name == "stop":
-            # As it stands, unless it is a list: white space and digits need no JSON.
-            value = tuple(value) if isinstance(value, list) else () if value is None else (text,)
+            # As it stands, unless it is JSON's text or list: most white space and digits need none.
+            one = value if isinstance(value, str) else text
+            value = tuple(value) if isinstance(value, list) else () if value is None else (one,)
         values[name] = value
     SamplingSettings.from_dict(values)
     return cast(SamplingOptions, values)

@@ -1,6 +1,7 @@
 """A conversation in a terminal or through pipes: lines in, answers streamed out, commands. Knows no tensor."""
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -181,7 +182,8 @@ class TerminalChat:
                 "expected a setting and a value, for example /set temperature 0.5 (/help lists them)"
             )
         self.sampling = changed_sampling(self.sampling, [(name, value.strip())])
-        self._note(f"({name} is {value.strip()})")
+        shown = self.sampling[name.lstrip("-").replace("-", "_")]  # type: ignore[literal-required]
+        self._note(f"({name} is {json.dumps(shown, ensure_ascii=False)})")
 
     def _help(self) -> None:
         for command, meaning in COMMANDS.items():

@@ -170,7 +170,7 @@ def check_extras(_device_manager: DeviceManager, _place: Path) -> Check:
     """Optional packages; lacking them is no fault."""
     there = {extra: importlib.util.find_spec(module) is not None for extra, module in EXTRAS.items()}
     shown = [f"{extra} {'yes' if found else 'no'}" for extra, found in there.items()]
-    return Check("extras", ", ".join(shown) + "  (pip install 'bloomery[NAME]')")
+    return Check("extras", ", ".join(shown) + "  (pip install -e '.[NAME]')")
 
 
 CHECKS: tuple[Callable[[DeviceManager, Path], Check], ...] = (

@@ -85,7 +85,7 @@ class TensorBoardMetrics:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingDependencyError(
-                "tensorboard=true needs the package tensorboard: pip install 'bloomery[tensorboard]'"
+                "tensorboard=true needs the package tensorboard: pip install -e '.[tensorboard]'"
             ) from None
         self._writer = SummaryWriter(str(directory), purge_step=first_step + 1)
 
@@ -113,7 +113,7 @@ class WandbMetrics:
             import wandb
         except ImportError:
             raise MissingDependencyError(
-                f"wandb={mode} needs the package wandb: pip install 'bloomery[wandb]'"
+                f"wandb={mode} needs the package wandb: pip install -e '.[wandb]'"
             ) from None
         # A resumed run goes on under the identity that it began with.
         identity = directory / "wandb_id"

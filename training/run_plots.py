@@ -83,7 +83,7 @@ def picture(logs: Sequence[TrainingLog]) -> bytes:
     """
     if not can_plot():
         raise MissingDependencyError(
-            "plots as PNG need the package matplotlib: pip install 'bloomery[plots]' (--html needs none)"
+            "plots as PNG need the package matplotlib: pip install -e '.[plots]' (--html needs none)"
         )
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -59,7 +59,7 @@ def _dask_client(config: DataConfig) -> Iterator[Any]:
         distributed: Any = importlib.import_module("distributed")
     except ImportError:
         raise MissingDependencyError(
-            "data.engine is dask, but Dask is not installed: pip install 'bloomery[cluster]', or set data.engine=local"
+            "data.engine is dask, but Dask is not installed: pip install -e '.[cluster]', or set data.engine=local"
         ) from None
     if config.scheduler is not None:
         try:

@@ -45,7 +45,7 @@ def pdf_text(file: BinaryIO) -> OfficeDocument:
     try:
         import pypdf
     except ImportError:
-        detail = "pypdf is not installed: pip install 'bloomery[documents]'"
+        detail = "pypdf is not installed: pip install -e '.[documents]'"
         raise NotReadableError("needs_extra", detail) from None
     damaged = (pypdf.errors.PyPdfError, *_RAISED_ON_DAMAGE)
     with _quiet():

@@ -197,7 +197,7 @@ def _parsed_url(config: SqlConfig) -> "URL":
         from sqlalchemy.exc import ArgumentError
     except ModuleNotFoundError:
         raise MissingDependencyError(
-            "data.sql needs SQLAlchemy, which is not installed; pip install 'bloomery[sql]'"
+            "data.sql needs SQLAlchemy, which is not installed; pip install -e '.[sql]'"
         ) from None
     url = _with_variables(config.url)
     try:

@@ -23,7 +23,7 @@ from models.hf_settings import foreign_parts
 from tokenization.hf_export import JSON_FILE_NAME
 from tokenization.tokenizer import Tokenizer
 
-EXTRA = "pip install 'bloomery[export]'"
+EXTRA = "pip install -e '.[export]'"
 
 
 class Writes(Protocol):

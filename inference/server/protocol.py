@@ -276,7 +276,7 @@ def sampling_settings(
         name: getattr(body, name) for name in body.model_fields_set & SamplingOptions.__annotations__.keys()
     }
     sent = {name: value for name, value in sent.items() if value is not None or name not in NEVER_NULL}
-    if body.stop:
+    if body.stop is not None:
         sent["stop"] = tuple(body.stop)
     if isinstance(body, ChatBody) and body.max_completion_tokens is not None:
         sent["max_tokens"] = body.max_completion_tokens

@@ -17,9 +17,7 @@ from inference.sampling_settings import SamplingOptions
 try:
     import uvicorn
 except ImportError as error:
-    raise MissingDependencyError(
-        "serving needs the package uvicorn: pip install 'bloomery[serve]'"
-    ) from error
+    raise MissingDependencyError("serving needs the package uvicorn: pip install -e '.[serve]'") from error
 
 from inference.server.application import Application
 from inference.server.completions import Completions

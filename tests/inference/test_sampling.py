@@ -241,7 +241,15 @@ def test_the_options_by_keyword_are_the_settings_that_a_caller_who_thinks_in_tex
 
 
 @pytest.mark.parametrize(
-    ("text", "stop"), [("\n\n", ("\n\n",)), ("5", ("5",)), ('["a", "\\n"]', ("a", "\n")), ("off", ())]
+    ("text", "stop"),
+    [
+        ("\n\n", ("\n\n",)),
+        ("5", ("5",)),
+        ('" of"', (" of",)),
+        ("[a", ("[a",)),
+        ('["a", "\\n"]', ("a", "\n")),
+        ("off", ()),
+    ],
 )
 def test_a_stop_text_is_taken_as_it_stands_on_a_command_line(text: str, stop: tuple[str, ...]) -> None:
     assert changed_sampling({}, [("stop", text)]) == {"stop": stop}

@@ -354,7 +354,7 @@ def test_without_pypdf_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pypdf", None)
     reason, detail = reason_of(read_pdf, format_files.pdf(SENTENCE), "a.pdf")
     assert reason == "needs_extra"
-    assert "pip install 'bloomery[documents]'" in detail
+    assert "pip install -e '.[documents]'" in detail
 
 
 def test_a_pdf_has_a_largest_size(monkeypatch: pytest.MonkeyPatch):

@@ -89,6 +89,4 @@ def test_without_uvicorn_it_says_what_to_install() -> None:
         cwd=SCRIPT.parents[1],
     )
     assert result.returncode == MissingDependencyError.exit_code == 78
-    assert result.stderr == (
-        "error[E014]: serving needs the package uvicorn: pip install 'bloomery[serve]'\n"
-    )
+    assert result.stderr == ("error[E014]: serving needs the package uvicorn: pip install -e '.[serve]'\n")
