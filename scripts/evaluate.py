@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from core.errors import UsageError
+from core.errors import DataError, UsageError
 from core.logs import log_to_console
 from pipeline.command import Parser, run_command
 
@@ -84,6 +84,9 @@ def main(arguments: list[str]) -> int:
         raise UsageError(
             f"--text: {times} files are called {name}, and so would be their results; rename one"
         )
+    for path in flags.compare:
+        if not Path(path).is_dir():  # said now, and not after the first model was measured
+            raise DataError(f"--compare {path}: no such directory; name a run or a model")
     log_to_console(verbose=flags.debug)
 
     # Read before anything is loaded, so that a broken line is told of at once.

@@ -82,7 +82,11 @@ def test_without_flags_a_model_outside_of_a_run_is_asked_to_write_and_timed(
             65,
             "lies in no run with a dataset, so its splits are not known; name a file",
         ),
-        (("--compare", "nowhere", "--speed"), 65, "nowhere: expected the directory of a run or of a model"),
+        (
+            ("--compare", "nowhere", "--speed"),
+            65,
+            "--compare nowhere: no such directory; name a run or a model",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(
