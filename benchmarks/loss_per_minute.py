@@ -4,8 +4,7 @@ Each contender trains in a process of its own for the same minutes, compiling in
 tokenizer, and is then asked about the same held-out text. Every schedule follows the share of the time that is
 gone, so that each run is at its end when its time is; the published numbers of steps would not be reached.
 
-    python benchmarks/loss_per_minute.py                                # 2 minutes each, one seed
-    python benchmarks/loss_per_minute.py --minutes 5 --seeds 3 --shape S
+    python benchmarks/loss_per_minute.py --minutes 5 --seeds 3 --shape S  # without: 2 minutes each, one seed
     taskset -c 0 python benchmarks/loss_per_minute.py --threads 1       # beside other work, on a core of one's own
 
 Needs `pip install transformers accelerate litgpt`; a peer that is missing is left out, and said. nanochat is not among

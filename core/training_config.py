@@ -1,6 +1,7 @@
 """Every setting of the line, with its unit and range, and the checks between settings. Loads no tensor library.
 
-What training runs have in common is in `core.optimization_config`, what is special to tuning in `core.tuning_config`.
+What training runs have in common is in `core.optimization_config`, what is special to tuning in `core.tuning_config`;
+the rest is one list, longer than other files, because whoever looks for a setting looks here.
 """
 
 import re
