@@ -140,11 +140,13 @@ def _from_transformers(directory: Path, device: torch.device, *, because: str) -
             "pip install -e '.[transformers]'"
         ) from None
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        # Said outright: left unsaid, transformers asks on the terminal whether the directory's own code may run.
+        safely = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory, **safely)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            directory, **safely, use_safetensors=True, dtype=torch.float32
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
         raise ConfigError(
             f"{directory}: neither this project ({because}) nor transformers ({' '.join(str(error).split())[:300]}) "
             "can open it; name the directory of a causal language model with its tokenizer"

@@ -104,10 +104,10 @@ def headline(facts: Facts) -> str:
     shape = facts["shape"]
     if not shape:
         return "No model was trained yet."
-    return (
-        f"A {shape['model_type']} of {num_parameters(facts):,} parameters, trained from nothing"
-        f"{' and tuned to answer' if 'finetune' in facts['logs'] else ''}."
-    )
+    origin = facts["settings"].get("training.init_from")
+    begun = "trained from nothing" if origin is None else f"trained on from {origin}"
+    tuned = " and tuned to answer" if {"finetune", "preference"} & facts["logs"].keys() else ""
+    return f"A {shape['model_type']} of {num_parameters(facts):,} parameters, {begun}{tuned}."
 
 
 def num_parameters(facts: Facts) -> int:

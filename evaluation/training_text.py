@@ -40,7 +40,8 @@ def places_of(model_directory: Path) -> DataPlaces | None:
     if run is None:
         return None
     conversations = run / "instructions"
-    is_tuned = directory.is_relative_to(run / "finetune") and (conversations / "train").is_dir()
+    is_of_tuning = any(directory.is_relative_to(run / stage) for stage in ("finetune", "preference"))
+    is_tuned = is_of_tuning and (conversations / "train").is_dir()
     return DataPlaces(run / "corpus", run / "dataset", conversations if is_tuned else None)
 
 

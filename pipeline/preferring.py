@@ -13,7 +13,6 @@ from core.device_manager import DeviceManager
 from core.training_config import PipelineConfig
 from data_processing.rows.preference_dataset import build_preference_dataset
 from data_processing.rows.preferences import read_preferences
-from models.hf_layout import load_model
 from pipeline.initial_model import lineage, load_initial_model, room_for, shape_of
 from pipeline.stage_parts import save_rows, sha256_or_missing, train_on_rows
 from tokenization.tokenizer import Tokenizer
@@ -33,7 +32,9 @@ def preference_rows(
     settings = config.preference
     assert settings.data is not None
     device_manager = DeviceManager(config.training.device)
-    model = load_model(model_directory).to(device_manager.device)
+    # As `prefer` begins with it: chat tokens that tuning adds to a foreign model have rows.
+    room = room_for(tokenizer, shape_of(model_directory))
+    model = load_initial_model(model_directory, room, seed=settings.seed).to(device_manager.device)
     dataset = build_preference_dataset(
         islice(read_preferences(settings.data), settings.max_records),
         tokenizer,

@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> int:
             max_waiting=flags.max_waiting,
             feedback=feedback,
             limits=Limits(drain_seconds=flags.drain_seconds),
-            access=Access(key, tuple(flags.allow_host), tuple(flags.cors)),
+            access=Access(key, tuple(name.lower() for name in flags.allow_host), tuple(flags.cors)),
         )
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

@@ -79,8 +79,9 @@ def answer_with_transformers(directory: Path, questions: Questions) -> Answers:
     transformers: Any = importlib.import_module("transformers")  # its functions have no types
     transformers.logging.set_verbosity_error()  # what it says of a text that is longer than the context
     transformers.logging.disable_progress_bar()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    safely = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **safely)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, **safely).eval()
     continuations, scores = [], []
     for prompt in questions.prompts:
         ids = torch.tensor([list(prompt)])

@@ -126,3 +126,21 @@ def test_what_cannot_be_measured_of_a_foreign_model_is_said(
         "samples and speed are measured of models that this project opens itself" in capsys.readouterr().err
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_code_that_lies_in_a_directory_is_not_run_whoever_says_yes(
+    tmp_path: Path,
+    model: Path,
+    questions: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    marker = tmp_path / "was_run"
+    (model / "evil.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
+    (model / "MANIFEST.json").unlink()
+    shape = {"model_type": "strange", "auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}}
+    (model / "config.json").write_text(json.dumps(shape))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    assert evaluate(model, "--tasks", questions) == 78
+    assert "error[E010]" in capsys.readouterr().err
+    assert not marker.exists()
