@@ -64,6 +64,6 @@ def test_a_run_without_metrics_is_no_error() -> None:
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"matplotlib: pip install 'bloomery\[plots\]'"):
+    with pytest.raises(MissingDependencyError, match=r"matplotlib: pip install -e '\.\[plots\]'"):
         write_plots([log()], tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()

@@ -278,7 +278,7 @@ def test_secrets_are_masked_in_the_address_and_in_what_a_driver_says():
 
 def test_a_missing_sqlalchemy_names_the_extra(small: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'bloomery\[sql\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install -e '\.\[sql\]'"):
         list(sql_documents(config(small)))
 
 

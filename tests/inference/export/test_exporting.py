@@ -44,7 +44,7 @@ def test_without_the_engine_an_export_is_refused_with_the_line_that_installs_it(
 ) -> None:
     without(monkeypatch, "transformers")
     with pytest.raises(
-        MissingDependencyError, match=r"proven by transformers.*pip install 'bloomery\[export\]'.*--unproven"
+        MissingDependencyError, match=r"proven by transformers.*pip install -e '\.\[export\]'.*--unproven"
     ):
         export_model(model_of("llama"), "hf", output=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -54,9 +54,7 @@ def test_without_the_writer_an_export_is_refused_even_unproven(
     model_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "gguf")
-    with pytest.raises(
-        MissingDependencyError, match=r"--to gguf needs gguf; pip install 'bloomery\[export\]'"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"--to gguf needs gguf; pip install -e '\.\[export\]'"):
         export_model(model_of("llama"), "gguf", unproven=True)
 
 
