@@ -89,7 +89,7 @@ class Application:
             await exchange.answer_json(error.status, error.body, error.headers)
         except ClientLeft:
             exchange.status = 499  # As nginx counts it; nothing is sent.
-        except Exception as error:
+        except Exception as error:  # a mistake of ours ends one request and not the server
             logger.error("request %s %s failed", request_id, exchange.path, exc_info=error)
             if exchange.status is not None:
                 raise  # Too late to say so: uvicorn closes the connection.

@@ -63,7 +63,7 @@ class Scheduler:
 
     A request that raises, alone, ends with a `Failure`. When a step of the whole batch raises, each running request is
     tried alone; those that work go on from the token they had reached (with a fresh source of random numbers), the
-    others fail. The thread survives all of it.
+    others fail. The thread survives all of it, unless no new batch can be made.
 
     Attributes:
         num_running: Requests that have a row.
@@ -158,7 +158,7 @@ class Scheduler:
         try:
             while self._admit():
                 self._step()
-        except Exception as error:
+        except Exception as error:  # kept in `failure`, which ends the server with it
             logger.critical("no more answers can be made: %s", error, exc_info=error)
             self.failure = error
         with self._changed:

@@ -55,10 +55,8 @@ def test_the_peak_of_a_real_process_is_foreseen_within_15_percent(case: str) -> 
     shape, config = settings(case)
     dtype = torch.float32 if config.mixed_precision == "fp32" else torch.bfloat16
     foreseen = above_libraries(step_memory(shape, config, compute_dtype=dtype), "cpu")
-    measured = [peak_of_a_process(shape, config)]
-    if foreseen != pytest.approx(measured[0], rel=0.15):
-        # Equal runs differ by up to a fifth in where their blocks come to lie; the middle one of three is asked for.
-        measured += [peak_of_a_process(shape, config) for _ in range(2)]
+    # Equal runs differ by up to a fifth in where their blocks come to lie: the middle one of three is what is foreseen.
+    measured = [peak_of_a_process(shape, config) for _ in range(3)]
     print(
         f"{case}: foreseen {foreseen / 1e6:.1f} MB, measured {[round(peak / 1e6, 1) for peak in measured]} MB"
     )
