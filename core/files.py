@@ -114,15 +114,21 @@ def check_writable(directory: Path, *, disk: Disk = LOCAL_DISK) -> None:
         NotWritableError: it is read-only or not ours.
         DiskError: the disk is full or failing.
     """
-    existing = next(path for path in (directory, *directory.absolute().parents) if path.is_dir())
-    first, second = (_temporary_name(existing / "probe") for _ in range(2))
     with explain_disk_errors(directory):
+        existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise NotWritableError(f"{existing}: expected a directory, found a file; choose another place")
+        first, second = (_temporary_name(existing / "probe") for _ in range(2))
         try:
             with disk.open_new(first, "wb") as file:
                 file.write(b"room for a block")
                 disk.sync_file(file)
             disk.rename(first, second)
             disk.sync_directory(existing)
+        except FileNotFoundError:  # such as /proc
+            raise NotWritableError(
+                f"{existing}: no file can be made there; choose a directory that you may write to"
+            ) from None
         finally:
             first.unlink(missing_ok=True)
             second.unlink(missing_ok=True)
@@ -240,10 +246,13 @@ def sha256_json(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: Path, *, held: Path) -> Iterator[None]:
+def lock(path: Path, *, held: Path, leave: bool = True) -> Iterator[None]:
     """Hold the file `path`, which stands for the directory `held`, for this process alone.
 
     The kernel lets go of it when the process dies, however it dies.
+
+    Args:
+        leave: Let the file stay for `lock_holder`; otherwise it is removed at the end, also by an exception.
 
     Raises:
         LockedError: another process holds it; the message names that process.
@@ -254,7 +263,7 @@ def lock(path: Path, *, held: Path) -> Iterator[None]:
         file = open_append(path, readable=True)
     with file:
         try:
-            _lock(file)
+            lock_open_file(file, path)
         except OSError:
             file.seek(0)
             raise LockedError(
@@ -264,7 +273,24 @@ def lock(path: Path, *, held: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {_host_name()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if not leave:
+                # While it is held: who opened it meanwhile finds out that it is no longer the one at this place.
+                with contextlib.suppress(PermissionError):  # Windows removes no open file
+                    path.unlink(missing_ok=True)
+
+
+def lock_open_file(file: IO[Any], path: Path) -> None:
+    """Hold an open file, which is the one at `path`, for this process alone, until it is closed.
+
+    Raises:
+        OSError: another process holds it, or has removed it since it was opened.
+    """
+    _lock(file)
+    if not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+        raise FileExistsError(errno.EEXIST, "another file has taken its place", path)
 
 
 def lock_holder(path: Path) -> str | None:
@@ -348,7 +374,7 @@ def _host_name() -> str:
     return platform.node()
 
 
-def _lock(file: IO[str], *, shared: bool = False) -> None:
+def _lock(file: IO[Any], *, shared: bool = False) -> None:
     if os.name == "nt":
         import msvcrt
 

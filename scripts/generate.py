@@ -3,21 +3,24 @@
 import contextlib
 import io
 import sys
-from collections.abc import Collection
+from argparse import Namespace
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.errors import DataError, UsageError
-from core.files import atomic_writer, sha256_json
+from core.files import sha256_json
 from core.logs import log_to_console
 from core.progress import progress
-from inference.command_line import Parser, given_sampling
-from inference.prompts import REPLY_FORMATS, PromptRecord, read_prompts
+from inference.command_line import NAMES, Parser, given_sampling
+from inference.prompts import REPLY_FORMATS, Answered, PromptRecord, read_prompts
 from inference.sampling_settings import SamplingOptions
 from pipeline.command import run_command
 
 if TYPE_CHECKING:
     from inference.chat import ChatModel
+
+Writer = Callable[[Iterable[Answered]], Iterator[str]]
 
 PROMPT_FORMATS = (".jsonl", ".txt")
 
@@ -46,9 +49,10 @@ def parser() -> Parser:
         metavar="FILE",
         help="where the replies go when all are there: FILE.jsonl and FILE.json get the record of each prompt with its "
         "reply, FILE.txt one reply a line with its line breaks written as \\n, FILE.md what one likes to read. Until "
-        "then they are kept in FILE.partial, from where the same command goes on after a kill. Default: standard "
-        "output, in the format of the prompts.",
+        "then they are kept in FILE.partial, from where the same command goes on after a kill; FILE.manifest.json "
+        "says afterwards what they are replies to. Default: standard output, in the format of the prompts.",
     )
+    add("--overwrite", action="store_true", help="let the replies replace the file that --output names")
     add("--replies", type=int, default=1, metavar="N", help="so many replies to each prompt. Default: 1.")
     add("--chat", action="store_true", help="ask each prompt as a user's message instead of continuing it")
     add(
@@ -81,60 +85,82 @@ def main(arguments: list[str]) -> int:
     log_to_console(verbose=flags.debug)
     records = _read_records(flags.prompts, is_jsonl=prompts_are_jsonl, as_messages=flags.chat)
 
-    # Imported after everything else is checked: torch takes a second to load.
-    from inference.chat import ChatModel, newest_run
-
-    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
-    print(chat_model.description, file=sys.stderr)
-    for record in records:
-        _check(record, chat_model)
-    asked = [record for record in records for _ in range(flags.replies)]
-    options: dict[str, Any] = {"batch_size": flags.batch_size, **sampling}
     if flags.output is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
-        replies = chat_model.complete((record.prompt for record in asked), **options)
-        bar = progress(replies, total=len(asked), description="generating", unit="reply")
-        for piece in REPLY_FORMATS[ending](zip(asked, bar, strict=True)):
-            sys.stdout.write(piece)
+        _onto_standard_output(flags, records, sampling, REPLY_FORMATS[ending])
     else:
-        _into_file(Path(flags.output), asked, chat_model, sampling, options)
+        _into_file(flags, records, sampling, REPLY_FORMATS[ending])
     return 0
 
 
+def _onto_standard_output(
+    flags: Namespace, records: list[PromptRecord], sampling: SamplingOptions, write: Writer
+) -> None:
+    chat_model = _load(flags, records)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    asked = _asked(flags, records)
+    replies = chat_model.complete(
+        (record.prompt for record in asked), batch_size=flags.batch_size, **sampling
+    )
+    bar = progress(replies, total=len(asked), description="generating", unit="reply")
+    for piece in write(zip(asked, bar, strict=True)):
+        sys.stdout.write(piece)
+
+
 def _into_file(
-    output: Path,
-    asked: list[PromptRecord],
-    chat_model: "ChatModel",
-    sampling: SamplingOptions,
-    options: dict[str, Any],
+    flags: Namespace, records: list[PromptRecord], sampling: SamplingOptions, write: Writer
 ) -> None:
     from inference.feedback import model_fingerprint
     from inference.reply_file import KeptReplies
 
-    assert chat_model.directory is not None, "it was loaded from there"
-    task = {
-        "model": model_fingerprint(chat_model.directory)[:12],
-        "weights": chat_model.engine.weights or str(chat_model.engine.dtype),
-        "prompts": sha256_json([[record.prompt, dict(record.record)] for record in asked])[:12],
-        **chat_model.settings(**sampling).to_dict(),
-    }
-    with KeptReplies(output, task=task) as kept:
-        if kept.replies:
-            print(
-                f"{kept.path}: {len(kept.replies)} of {len(asked)} replies are there; going on",
-                file=sys.stderr,
-            )
+    asked = _asked(flags, records)
+    with KeptReplies(Path(flags.output), overwrite=flags.overwrite) as kept:
+        chat_model = _load(flags, records)
+        assert chat_model.directory is not None, "it was loaded from there"
+        settings = chat_model.settings(**sampling).to_dict()
+        task = {
+            "model": model_fingerprint(chat_model.directory)[:12],
+            "weights": chat_model.engine.weights or str(chat_model.engine.dtype),
+            "prompts": sha256_json([[record.prompt, dict(record.record)] for record in asked])[:12],
+            **{name: settings[name] for name in NAMES},
+        }
+        if (finished := kept.begin(task)) is not None:
+            _note(f"{flags.output}: finished already, {finished} replies; --overwrite makes them anew")
+            return
+        done = len(kept.replies)
+        if done:
+            _note(f"{kept.path}: {done} of {len(asked)} replies are there; going on")
         left = [(number, record.prompt) for number, record in enumerate(asked) if number not in kept.replies]
-        replies = chat_model.replies(left, **options)
-        done = len(asked) - len(left)
+        replies = chat_model.replies(left, batch_size=flags.batch_size, **sampling)
         for number, reply in progress(
             replies, total=len(asked), initial=done, description="generating", unit="reply"
         ):
             kept.add(number, reply)
-        answers = ((record, kept.replies[number]) for number, record in enumerate(asked))
-        with atomic_writer(output, "w") as out:
-            out.writelines(REPLY_FORMATS[output.suffix](answers))
+        kept.finish(write((record, kept.replies[number]) for number, record in enumerate(asked)))
+    _note(f"{len(asked)} replies written to {flags.output}")
+
+
+def _load(flags: Namespace, records: list[PromptRecord]) -> "ChatModel":
+    """The model, to which each of the prompts can be given."""
+    # Imported after everything else is checked: torch takes a second to load.
+    from inference.chat import ChatModel, newest_run
+
+    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
+    _note(chat_model.description)
+    for record in records:
+        try:
+            chat_model.prompt_ids(record.prompt)
+        except DataError as error:
+            raise DataError(f"{record.place}: {error}") from None
+    return chat_model
+
+
+def _asked(flags: Namespace, records: list[PromptRecord]) -> list[PromptRecord]:
+    return [record for record in records for _ in range(flags.replies)]
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _ending(flag: str, name: str, known: Collection[str]) -> str:
@@ -154,13 +180,6 @@ def _read_records(name: str, *, is_jsonl: bool, as_messages: bool) -> list[Promp
     if not records:
         raise DataError(f"{where}: holds no prompt, only blank lines or nothing")
     return records
-
-
-def _check(record: PromptRecord, chat_model: "ChatModel") -> None:
-    try:
-        chat_model.prompt_ids(record.prompt)
-    except DataError as error:
-        raise DataError(f"{record.place}: {error}") from None
 
 
 if __name__ == "__main__":

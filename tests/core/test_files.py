@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import subprocess
@@ -7,14 +8,17 @@ from typing import IO, Any
 
 import pytest
 
-from core.errors import DiskError, LockedError
+from core.errors import DiskError, LockedError, NotWritableError
 from core.files import (
     Disk,
     atomic_write,
     atomic_writer,
+    check_writable,
     lock,
+    lock_open_file,
     move_aside,
     new_directory,
+    open_append,
     remove,
     remove_leftovers,
     sha256_file,
@@ -150,6 +154,39 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> Non
     assert held.startswith("LockedError")
     assert "in use by process " in held
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "got it\n"
+
+
+def test_a_lock_that_leaves_nothing_is_no_lock_for_who_opened_the_file_before(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    with contextlib.suppress(KeyError), lock(path, held=tmp_path, leave=False):
+        with pytest.raises(LockedError), lock(path, held=tmp_path, leave=False):
+            pass
+        waiting = open_append(path)
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with waiting:
+        with pytest.raises(OSError):  # it has no file at this place
+            lock_open_file(waiting, path)
+        with lock(path, held=tmp_path), pytest.raises(OSError, match="another file has taken its place"):
+            lock_open_file(waiting, path)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "file/below",
+        pytest.param("/proc/new", marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")),
+    ],
+)
+def test_a_directory_in_which_nothing_can_be_made_is_not_writable(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    with pytest.raises(
+        NotWritableError, match=r"file: expected a directory, found a file|/proc: no file can be made"
+    ):
+        check_writable(Path(place))
 
 
 def test_the_same_process_cannot_lock_twice_either(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from core.errors import ConfigError, DataError, UsageError
+from core.errors import ConfigError, DataError, MismatchError, NotWritableError, UsageError
 from inference.chat import ChatModel
 from inference.command_line import NAMES
 from inference.sampling_settings import SamplingSettings
@@ -232,7 +232,44 @@ def test_an_interrupted_file_of_replies_is_finished_with_the_replies_that_it_has
     assert sorted(made) == list(range(12)), "none was made twice"
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
     assert len(json.loads(out.read_text())) == 12
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "p.txt", "whole.json"]
+    assert not out.with_name("out.json.partial").exists()
+
+
+def test_a_finished_file_of_replies_is_kept_by_the_same_command_and_by_another(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.txt").write_text("iron\ncoal\n")
+    out = tmp_path / "out.md"
+    flags = [str(run), "--prompts", str(tmp_path / "p.txt"), "--output", str(out), "--device", "cpu"]
+    flags += ["--max-tokens", "3", "--replies", "2"]
+    assert GENERATE.main(flags) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"4 replies written to {out}"
+    written = out.read_bytes()
+    assert GENERATE.main(flags) == 0
+    assert f"{out}: finished already, 4 replies; --overwrite makes them anew" in capsys.readouterr().err
+    with pytest.raises(MismatchError, match=r"out\.md: holds 4 replies .*\(max_tokens was 3, now 4\)"):
+        GENERATE.main([*flags, "--max-tokens", "4"])
+    with pytest.raises(MismatchError, match=r"\(prompts was \w{12}, now \w{12}\)"):
+        GENERATE.main([*flags, "--replies", "1"])
+    with pytest.raises(MismatchError, match=r"\(model was \w{12}, now \w{12}\)"):
+        GENERATE.main([str(run / "pretrain"), *flags[1:]])
+    assert out.read_bytes() == written
+    assert GENERATE.main([*flags, "--max-tokens", "4", "--overwrite"]) == 0
+    assert f"4 replies written to {out}" in capsys.readouterr().err
+    assert out.read_bytes() != written
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("p.txt/o.txt", "expected a directory"), ("d.txt", "expected a file")]
+)
+def test_a_place_for_replies_that_cannot_be_is_refused_before_the_model_is_looked_for(
+    place: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text("iron\n")
+    (tmp_path / "d.txt").mkdir()
+    with pytest.raises((NotWritableError, DataError), match=reason):
+        GENERATE.main(["no model", "--prompts", "p.txt", "--output", place])
 
 
 @pytest.mark.parametrize(
