@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from core.errors import ConfigError
+from core.expectations import expectation
 from core.files import LONGEST_NAME_BYTES
 from core.json_files import read_json_object
 from core.setting_names import SettingHelp, suggest
@@ -247,7 +248,9 @@ def _explain(cls: type[Config], error: ValidationError, origin: str) -> str:
         else:
             # Of a union's members each complains; the tag of the member is no part of the user's key.
             key = ".".join(part for part in location if part in _all_field_names(cls) or part.isdigit())
-            lines.append(f"{where}{key}: {item['msg']}, found {json.dumps(item['input'], default=str):.200}")
+            lines.append(
+                f"{where}{key}: {expectation(item)}, found {json.dumps(item['input'], default=str):.200}"
+            )
     return "; ".join(dict.fromkeys(lines))
 
 

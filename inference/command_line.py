@@ -1,9 +1,11 @@
-"""What the commands chat and generate share: their flags, made from the sampling settings. Loads no model."""
+"""What the commands chat, generate and serve share: their flags, made from the sampling settings. Loads no model."""
 
 import argparse
+import itertools
 import json
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from core.config import HELP_COLUMNS, nearest
@@ -48,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         for row in SamplingSettings.settings_help():
             if row.key in NAMES:
                 sampling.add_argument(
-                    "--" + row.key.replace("_", "-"),
+                    _as_flag(row.key),
                     action="append" if row.key == "stop" else "store",
                     metavar=row.type.split(" | ")[0].upper(),
                     help=f"{row.description} Default: {row.default}.".replace("%", "%%"),
@@ -57,26 +59,45 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing."""
-        raise UsageError(f"{message} (see --help)")
+        raise UsageError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of a flag: a whole number from `least` to `most`, or without an upper limit."""
+    expected = f"{least} or more" if most is None else f"{least} to {most}"
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d{1,18}", text, re.ASCII) or not least <= int(text) <= (most or int(text)):
+            raise argparse.ArgumentTypeError(f"expected a whole number, {expected}, found {text!r:.80}")
+        return int(text)
+
+    return parse
 
 
 def given_sampling(flags: argparse.Namespace) -> SamplingOptions:
     """The sampling settings that were given on the command line, checked.
 
     Raises:
-        ConfigError: one is out of range.
+        ConfigError: one is out of range; the message begins with the flag.
     """
-    texts = {name: text for name in NAMES if name != "stop" and (text := getattr(flags, name)) is not None}
-    sampling = changed_sampling({}, list(texts.items()))
+    texts = [(name, text) for name in NAMES if name != "stop" and (text := getattr(flags, name)) is not None]
+    sampling = changed_sampling({}, texts, spelled=_as_flag)
     if flags.stop:  # as often as there are texts
-        sampling["stop"] = tuple(
-            stop for text in flags.stop for stop in changed_sampling({}, [("stop", text)])["stop"]
-        )
-    return changed_sampling(sampling, [])
+        stops = [changed_sampling({}, [("stop", text)], spelled=_as_flag)["stop"] for text in flags.stop]
+        sampling["stop"] = _checked("stop", tuple(itertools.chain(*stops)), spelled=_as_flag)
+    return sampling
 
 
-def changed_sampling(sampling: SamplingOptions, changes: Sequence[tuple[str, str]]) -> SamplingOptions:
+def changed_sampling(
+    sampling: SamplingOptions,
+    changes: Sequence[tuple[str, str]],
+    *,
+    spelled: Callable[[str], str] = lambda name: name,
+) -> SamplingOptions:
     """`sampling` with values given as text: numbers, or "null" (also "none" or "off") for no limit.
+
+    Args:
+        spelled: How the user spells the name of a setting, for messages.
 
     Raises:
         ConfigError: a setting is unknown or a value out of range.
@@ -91,9 +112,23 @@ def changed_sampling(sampling: SamplingOptions, changes: Sequence[tuple[str, str
             # As it stands, unless it is JSON's text or list: most white space and digits need none.
             one = value if isinstance(value, str) else text
             value = tuple(value) if isinstance(value, list) else () if value is None else (one,)
-        values[name] = value
-    SamplingSettings.from_dict(values)
+            for entry in value:
+                _checked(name, (entry,), spelled=spelled)
+        values[name] = _checked(name, value, spelled=spelled)
     return cast(SamplingOptions, values)
+
+
+def _checked(name: str, value: Any, *, spelled: Callable[[str], str]) -> Any:
+    try:
+        SamplingSettings.from_dict({name: value})
+    except ConfigError as error:
+        # Of a list, the entry is named too, which nobody numbered.
+        raise ConfigError(f"{spelled(name)}: {str(error).partition(': ')[2]}") from None
+    return value
+
+
+def _as_flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _value(text: str) -> Any:
@@ -101,5 +136,5 @@ def _value(text: str) -> Any:
         return None
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or a number of more digits than Python converts
         return text

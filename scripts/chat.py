@@ -3,6 +3,7 @@
 import io
 import sys
 
+from core.errors import UsageError
 from core.logs import log_to_console
 from inference.command_line import Parser, given_sampling
 from pipeline.command import run_command
@@ -26,6 +27,8 @@ def main(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     flags = parser().parse_args(arguments)
     sampling = given_sampling(flags)
+    if flags.prompt is not None and not flags.prompt.strip():
+        raise UsageError("--prompt: is empty; expected a question, or no --prompt to begin a conversation")
     log_to_console(verbose=flags.debug)
     if isinstance(sys.stdin, io.TextIOWrapper):
         # A byte that is no character becomes a mark and not a traceback.
@@ -36,7 +39,9 @@ def main(arguments: list[str]) -> int:
 
     chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
     print(chat_model.description, file=sys.stderr)
-    chat = TerminalChat(chat_model, sampling, system=flags.system, output=sys.stdout, notes=sys.stderr)
+    chat = TerminalChat(
+        chat_model, sampling, system=flags.system or None, output=sys.stdout, notes=sys.stderr
+    )
     if flags.prompt is not None:
         chat.answer(flags.prompt)
     else:

@@ -12,7 +12,7 @@ from core.errors import DataError, UsageError
 from core.files import sha256_json
 from core.logs import log_to_console
 from core.progress import progress
-from inference.command_line import NAMES, Parser, given_sampling
+from inference.command_line import NAMES, Parser, given_sampling, whole_number
 from inference.prompts import REPLY_FORMATS, Answered, PromptRecord, read_prompts
 from inference.sampling_settings import SamplingOptions
 from pipeline.command import run_command
@@ -53,11 +53,17 @@ def parser() -> Parser:
         "says afterwards what they are replies to. Default: standard output, in the format of the prompts.",
     )
     add("--overwrite", action="store_true", help="let the replies replace the file that --output names")
-    add("--replies", type=int, default=1, metavar="N", help="so many replies to each prompt. Default: 1.")
+    add(
+        "--replies",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="so many replies to each prompt. Default: 1.",
+    )
     add("--chat", action="store_true", help="ask each prompt as a user's message instead of continuing it")
     add(
         "--batch-size",
-        type=int,
+        type=whole_number(1),
         default=32,
         metavar="N",
         help="generate for so many prompts at a time. Default: 32.",
@@ -69,11 +75,6 @@ def main(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     flags = parser().parse_args(arguments)
     sampling = given_sampling(flags)
-    for name in ("batch_size", "replies"):
-        if getattr(flags, name) < 1:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {getattr(flags, name)}: expected 1 or more (see --help)"
-            )
     prompts_are_jsonl = flags.jsonl or (
         flags.prompts != "-" and _ending("--prompts", flags.prompts, PROMPT_FORMATS) == ".jsonl"
     )
@@ -165,7 +166,7 @@ def _note(text: str) -> None:
 
 def _ending(flag: str, name: str, known: Collection[str]) -> str:
     if (ending := Path(name).suffix) not in known:
-        raise UsageError(f"{flag} {name}: expected a name that ends in {' or '.join(known)}")
+        raise UsageError(f"{flag} {name or repr(name)}: expected a name that ends in {' or '.join(known)}")
     return ending
 
 

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 from core.errors import ConfigError, DataError, UsageError
+from core.files import check_writable
 from core.logs import log_to_console
-from inference.command_line import Parser, given_sampling
-from inference.server.address import check_certificate, listen
+from inference.command_line import Parser, given_sampling, whole_number
+from inference.server.address import check_certificate, host_name, listen, web_origin
+from inference.server.http import Access
 from pipeline.command import run_command
 
 logger = logging.getLogger(__name__)
@@ -32,21 +34,27 @@ def parser() -> Parser:
     server.add_argument(
         "--host", default="127.0.0.1", help="address to listen on. Default: 127.0.0.1, this machine alone."
     )
-    server.add_argument("--port", type=int, default=8000, help="Default: 8000; 0 = any that is free.")
+    server.add_argument(
+        "--port", type=whole_number(0, 65535), default=8000, help="Default: 8000; 0 = any that is free."
+    )
     server.add_argument("--name", help="what clients call the model. Default: the name of its run.")
     server.add_argument(
-        "--max-running", type=int, default=8, metavar="N", help="answers made at the same time. Default: 8."
+        "--max-running",
+        type=whole_number(1),
+        default=8,
+        metavar="N",
+        help="answers made at the same time. Default: 8.",
     )
     server.add_argument(
         "--max-waiting",
-        type=int,
+        type=whole_number(0),
         default=64,
         metavar="N",
         help="answers that wait; more get 429. Default: 64.",
     )
     server.add_argument(
         "--drain-seconds",
-        type=int,
+        type=whole_number(0),
         default=30,
         metavar="N",
         help="how long answers may go on after SIGTERM. Default: 30.",
@@ -101,27 +109,36 @@ def api_key(file: Path | None) -> str | None:
     return key
 
 
+def check_feedback(file: Path) -> None:
+    """Nothing, when ratings can be kept in `file`.
+
+    Raises:
+        UsageError: it is no place for a file.
+        NotWritableError, DiskError: it cannot be written to.
+    """
+    directory = file.absolute().parent
+    if not directory.is_dir():
+        raise UsageError(f"--feedback {file}: there is no directory {directory}")
+    if file.is_dir():
+        raise UsageError(f"--feedback {file}: is a directory; expected a file, or nothing under this name")
+    check_writable(directory)
+
+
 def main(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     flags = parser().parse_args(arguments)
     sampling = given_sampling(flags)
-    for name, least in (("max_running", 1), ("max_waiting", 0), ("drain_seconds", 0)):
-        if (value := getattr(flags, name)) < least:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: expected {least} or more")
-    if not 0 <= flags.port <= 65535:
-        raise UsageError(f"--port {flags.port}: expected 0 to 65535")
     if (flags.cert is None) != (flags.key is None):
         raise UsageError("--cert and --key go together: give both or neither")
-    for origin in flags.cors:
-        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
-            raise UsageError(
-                f"--cors {origin}: expected an origin such as https://example.org, without a path"
-            )
-    if flags.feedback is not None and not flags.feedback.absolute().parent.is_dir():
-        raise UsageError(
-            f"--feedback {flags.feedback}: there is no directory {flags.feedback.absolute().parent}"
-        )
-    key = api_key(flags.api_key_file)
+    if flags.name is not None and not flags.name.strip():
+        raise UsageError("--name: is empty; expected what clients shall call the model")
+    access = Access(
+        api_key(flags.api_key_file),
+        tuple(map(host_name, flags.allow_host)),
+        tuple(map(web_origin, flags.cors)),
+    )
+    if flags.feedback is not None:
+        check_feedback(flags.feedback)
     log_to_console(verbose=flags.debug)
     certificate = None if flags.cert is None else (flags.cert, flags.key)
     if certificate is not None:
@@ -130,7 +147,7 @@ def main(arguments: list[str]) -> int:
         # Imported after flags and address are checked: torch takes a second to load.
         from inference.chat import ChatModel, newest_run
         from inference.feedback import feedback_file
-        from inference.server.http import Access, Limits
+        from inference.server.http import Limits
         from inference.server.serving import ServerSettings, serve
 
         chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
@@ -143,14 +160,14 @@ def main(arguments: list[str]) -> int:
             max_waiting=flags.max_waiting,
             feedback=feedback,
             limits=Limits(drain_seconds=flags.drain_seconds),
-            access=Access(key, tuple(name.lower() for name in flags.allow_host), tuple(flags.cors)),
+            access=access,
         )
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(chat_model.description, file=sys.stderr)
         scheme = "http" if certificate is None else "https"
         print(f"serving {settings.name} at {scheme}://{shown}:{port}/ (Ctrl-C ends it)", file=sys.stderr)
-        if key is None and host not in ("127.0.0.1", "::1"):
+        if access.api_key is None and host not in ("127.0.0.1", "::1"):
             logger.warning("anybody who reaches this address may ask; --api-key-file FILE asks for a key")
         serve(chat_model, settings, listening, certificate)
     return 0

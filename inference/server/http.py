@@ -52,7 +52,7 @@ class Access:
             ApiError: 421; the request is not meant for this server.
         """
         try:
-            name = urlsplit(f"//{host or ''}").hostname or ""
+            name = (urlsplit(f"//{host or ''}").hostname or "").removesuffix(".")
         except ValueError:  # such as half a bracket
             name = ""
         if name == "localhost" or name in self.host_names or _is_address(name):

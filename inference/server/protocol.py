@@ -3,6 +3,7 @@
 A field that would be ignored against the caller's meaning is refused; one that changes nothing here is accepted.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from core.expectations import expectation
 from inference.sampling_settings import SamplingOptions, SamplingSettings
 
 MAX_CHOICES = 16
@@ -292,14 +294,18 @@ def explain(error: ValidationError) -> ApiError:
     """The first mistake, its field and what was found there."""
     first = error.errors(include_url=False)[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    message = first["msg"].removeprefix("Value error, ")
+    message = (
+        first["msg"].removeprefix("Value error, ") if first["type"] == "value_error" else expectation(first)
+    )
     if not path:
         # Written by the model's own validators, which begin with the field, or about the body as a whole.
         named = first["type"] == "value_error"
         path = message.partition(":")[0] if named else ""
         return ApiError(400, message if named else f"the body: {message}", param=path or None)
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "missing":
+        message = "is missing"
+    elif first["type"] == "extra_forbidden":
         message = "no such field; take it out"
-    elif first["type"] not in ("missing", "value_error"):
-        message = f"{message}, found {repr(first['input'])[:80]}"
+    elif first["type"] != "value_error":
+        message = f"{message}, found {json.dumps(first['input'], ensure_ascii=False, default=str):.80}"
     return ApiError(400, f"{path}: {message}", param=path)

@@ -125,11 +125,11 @@ def test_a_path_from_the_home_directory_lies_there(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"temperature_celsius": "hot"}, 'temperature_celsius: .*integer, found "hot"'),
-        ({"temperature_celsius": 2001}, "temperature_celsius: .*less than or equal to 2000, found 2001"),
-        ({"temperature_celsius": True}, "temperature_celsius: .*integer, found true"),
-        ({"fuel": "wood"}, "fuel: .*'coal' or 'charcoal', found \"wood\""),
-        ({"blast": {"pressure_bar": 0}}, "blast.pressure_bar: .*greater than 0, found 0"),
+        ({"temperature_celsius": "hot"}, 'temperature_celsius: expected a whole number, found "hot"'),
+        ({"temperature_celsius": 2001}, "temperature_celsius: expected 2000 or less, found 2001"),
+        ({"temperature_celsius": True}, "temperature_celsius: expected a whole number, found true"),
+        ({"fuel": "wood"}, "fuel: expected 'coal' or 'charcoal', found \"wood\""),
+        ({"blast": {"pressure_bar": 0}}, "blast.pressure_bar: expected more than 0, found 0"),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_found_and_expected(

@@ -107,14 +107,20 @@ def test_a_pretrained_model_says_so_and_continues_the_text(
 @pytest.mark.parametrize(
     ("arguments", "error", "reason"),
     [
-        (["--temperature", "-1"], ConfigError, "temperature: .* found -1"),
-        (["--top-k", "many"], ConfigError, 'top_k: .* found "many"'),
+        (["--temperature", "-1"], ConfigError, "^--temperature: expected 0 or more, found -1"),
+        (["--top-k", "many"], ConfigError, '^--top-k: expected a whole number, found "many"'),
         (["--temprature", "1"], UsageError, r"unrecognized arguments: --temprature"),
         (["a", "b"], UsageError, "unrecognized arguments: b"),
+        (["--stop", ""], ConfigError, '^--stop: expected a text of 1 or more characters, found ""$'),
+        (["--stop", "a", "--stop", "[5]"], ConfigError, "^--stop: expected a text, found 5$"),
+        (["--stop", "a"] * 17, ConfigError, "^--stop: expected a list of 16 or fewer, found "),
+        (["--max-tokens", "9" * 5000], ConfigError, "^--max-tokens: expected a whole number, found"),
+        (["--seed", "[" * 100_000], ConfigError, "^--seed: expected a whole number, found"),
+        (["--repetition-penalty"], UsageError, "^--repetition-penalty: expected one argument"),
         (["nowhere"], DataError, "nowhere: expected the directory of a run or of a model, found nothing"),
         ([], DataError, "no run was named and .*runs holds none with a model"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_a_mistake_on_the_command_line_is_named(
     main: object,
@@ -131,6 +137,12 @@ def test_a_mistake_on_the_command_line_is_named(
         more = ["--prompts", "p.txt"]
     with pytest.raises(error, match=reason):
         main([*arguments, *more, "--device", "cpu"])  # type: ignore[operator]
+
+
+def test_a_question_of_nothing_is_refused_before_the_model_is_looked_for() -> None:
+    for text in ("", " \n"):
+        with pytest.raises(UsageError, match=r"^--prompt: is empty; expected a question"):
+            CHAT.main(["nowhere", "--prompt", text])
 
 
 def test_every_setting_has_a_flag_whose_help_states_its_default() -> None:
@@ -308,11 +320,15 @@ def test_a_bad_prompt_is_named_by_file_and_line_before_anything_is_written(
             UsageError,
             r"--output o.csv: expected .*\.jsonl or \.txt or",
         ),
-        (["--prompts", "p.txt", "--replies", "0"], UsageError, "--replies 0: expected 1 or more"),
-        (["--prompts", "p.txt", "--weights", "int4"], UsageError, "--weights: invalid choice: 'int4'"),
+        (
+            ["--prompts", "p.txt", "--replies", "0"],
+            UsageError,
+            "^--replies: expected a whole number, 1 or more, found '0'",
+        ),
+        (["--prompts", "p.txt", "--weights", "int4"], UsageError, "^--weights: invalid choice: 'int4'"),
         (["--prompts", "p.txt", "--output", "./p.txt"], UsageError, "is the file of the prompts"),
         (["--prompts", "none.txt"], DataError, r"--prompts none.txt: cannot be read \(No such file"),
-        (["--prompts", "p.txt", "--batch-size", "0"], UsageError, "--batch-size 0: expected 1 or more"),
+        (["--prompts", "p.txt", "--batch-size", "0"], UsageError, "^--batch-size: .* found '0'"),
         ([], UsageError, "the following arguments are required: --prompts"),
     ],
     ids=str,

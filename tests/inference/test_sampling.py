@@ -207,20 +207,20 @@ def test_scores_that_are_no_numbers_are_an_error(bad: float) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"temperature": -0.1}, r"temperature: .*greater than or equal to 0, found -0.1"),
+        ({"temperature": -0.1}, r"temperature: .*expected 0 or more, found -0.1"),
         ({"temperature": math.nan}, r"temperature: .*finite number, found NaN"),
         ({"temperature": math.inf}, r"temperature: .*finite number"),
-        ({"temperature": "warm"}, r"temperature: .*valid number, found \"warm\""),
-        ({"top_k": 0}, r"top_k: .*greater than or equal to 1, found 0"),
-        ({"top_k": 2.5}, r"top_k: .*valid integer, found 2.5"),
-        ({"top_p": 0}, r"top_p: .*greater than 0, found 0"),
-        ({"top_p": 1.01}, r"top_p: .*less than or equal to 1, found 1.01"),
-        ({"min_p": 0}, r"min_p: .*greater than 0, found 0"),
-        ({"num_logprobs": 21}, r"num_logprobs: .*less than or equal to 20, found 21"),
-        ({"max_tokens": 0}, r"max_tokens: .*greater than or equal to 1, found 0"),
-        ({"max_tokens": 10**9}, r"max_tokens: .*less than or equal to 1048576"),
-        ({"repetition_penalty": 0}, r"repetition_penalty: .*greater than 0, found 0"),
-        ({"seed": -1}, r"seed: .*greater than or equal to 0, found -1"),
+        ({"temperature": "warm"}, r"temperature: expected a number, found \"warm\""),
+        ({"top_k": 0}, r"top_k: expected 1 or more, found 0"),
+        ({"top_k": 2.5}, r"top_k: expected a whole number, found 2.5"),
+        ({"top_p": 0}, r"top_p: .*expected more than 0, found 0"),
+        ({"top_p": 1.01}, r"top_p: .*expected 1 or less, found 1.01"),
+        ({"min_p": 0}, r"min_p: .*expected more than 0, found 0"),
+        ({"num_logprobs": 21}, r"num_logprobs: .*expected 20 or less, found 21"),
+        ({"max_tokens": 0}, r"max_tokens: .*expected 1 or more, found 0"),
+        ({"max_tokens": 10**9}, r"max_tokens: .*expected 1048576 or less"),
+        ({"repetition_penalty": 0}, r"repetition_penalty: .*expected more than 0, found 0"),
+        ({"seed": -1}, r"seed: .*expected 0 or more, found -1"),
         ({"temprature": 1}, r"unknown setting 'temprature'; did you mean 'temperature'\?"),
     ],
     ids=lambda value: str(value)[:30],
@@ -257,5 +257,5 @@ def test_a_stop_text_is_taken_as_it_stands_on_a_command_line(text: str, stop: tu
 
 @pytest.mark.parametrize("text", ['[""]', "", '["a", 5]'])
 def test_a_stop_text_of_nothing_or_of_another_kind_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"stop\.\d: .*(at least 1 character|valid string)"):
+    with pytest.raises(ConfigError, match=r"^stop: expected a text"):
         changed_sampling({}, [("stop", text)])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from inference.chat import ChatModel
+from inference.server.address import host_name, web_origin
 from inference.server.http import Access
 from inference.server.protocol import ApiError
 from tests.inference.server.server_kit import RunningServer, running
@@ -105,6 +106,29 @@ def test_without_the_key_nothing_is_answered(
 def test_the_page_and_the_health_need_no_key(server: RunningServer) -> None:
     assert server.request("GET", "/")[0] == server.request("GET", "/health")[0] == 200
     assert ask(server)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["chat.example", "CHAT.example:8000", "chat.example.", "xn--bcher-kva.example", "localhost."],
+)
+def test_a_name_is_allowed_however_it_is_spelled(host: str) -> None:
+    names = tuple(map(host_name, ("Chat.Example.", "bücher.example")))
+    Access(host_names=names).check_host(host)
+    with pytest.raises(ApiError):
+        Access(host_names=names).check_host("x" + host)
+
+
+def test_an_allowed_site_is_known_as_browsers_spell_it() -> None:
+    spelled = {
+        "https://A.Example:443": "https://a.example",
+        "http://a.example:80": "http://a.example",
+        "http://a.example:443": "http://a.example:443",
+        "http://[::1]:3000": "http://[::1]:3000",
+    }
+    for given, sent in spelled.items():
+        assert web_origin(given) == sent
+        Access(origins=(web_origin(given),)).check_origin(sent, "localhost")
 
 
 def test_the_message_about_a_host_says_what_to_do() -> None:

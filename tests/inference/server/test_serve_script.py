@@ -1,6 +1,7 @@
 """scripts/serve.py: its flags, its key, and what it needs; as a process it is tried in tests/faults."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,14 @@ from types import ModuleType
 
 import pytest
 
-from core.errors import BloomeryError, ConfigError, DataError, MissingDependencyError, UsageError
+from core.errors import (
+    AddressError,
+    BloomeryError,
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    UsageError,
+)
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "serve.py"
 
@@ -25,16 +33,39 @@ def script() -> ModuleType:
 @pytest.mark.parametrize(
     ("flags", "error", "reason"),
     [
-        (["--max-running", "0"], UsageError, "--max-running 0: expected 1 or more"),
-        (["--max-waiting", "-1"], UsageError, "--max-waiting -1: expected 0 or more"),
-        (["--drain-seconds", "-1"], UsageError, "--drain-seconds -1: expected 0 or more"),
-        (["--port", "65536"], UsageError, "--port 65536: expected 0 to 65535"),
-        (["--port", "http"], UsageError, "argument --port: invalid int value: 'http'"),
+        (["--max-running", "0"], UsageError, "--max-running: expected a whole number, 1 or more, found '0'"),
+        (
+            ["--max-waiting", "-1"],
+            UsageError,
+            "--max-waiting: expected a whole number, 0 or more, found '-1'",
+        ),
+        (
+            ["--drain-seconds", "-1"],
+            UsageError,
+            "--drain-seconds: expected a whole number, 0 or more, found '-1'",
+        ),
+        (["--port", "65536"], UsageError, "--port: expected a whole number, 0 to 65535, found '65536'"),
+        (["--port", "http"], UsageError, "^--port: expected a whole number, 0 to 65535, found 'http'"),
         (["--cert", "c.pem"], UsageError, "--cert and --key go together"),
         (["--cors", "*"], UsageError, r"--cors \*: expected an origin such as https://example.org"),
         (["--cors", "https://a.example/"], UsageError, "--cors https://a.example/: expected an origin"),
+        (["--cors", "https://"], UsageError, "--cors https://: expected an origin"),
+        (["--cors", "https://a b.example"], UsageError, "--cors https://a b.example: expected an origin"),
+        (["--cors", "https://me@a.example"], UsageError, "--cors https://me@a.example: expected an origin"),
+        (["--cors", "https://a.example:x"], UsageError, "--cors https://a.example:x: expected an origin"),
+        *(
+            (
+                ["--allow-host", name],
+                UsageError,
+                rf"--allow-host {re.escape(name or repr(name))}: expected a name",
+            )
+            for name in ("a.example:80", "https://a.example", "*", "a..b", "", "::1", "a.example/x")
+        ),
+        (["--name", " "], UsageError, "--name: is empty"),
+        (["--host", ""], AddressError, "--host '': no such address"),
+        (["--feedback", "."], UsageError, r"--feedback \.: is a directory; expected a file"),
         (["--feedback", "no/x.jsonl"], UsageError, "--feedback no/x.jsonl: there is no directory .*no"),
-        (["--temperature", "-1"], ConfigError, "temperature: .* found -1"),
+        (["--temperature", "-1"], ConfigError, "^--temperature: expected 0 or more, found -1"),
         (["--api-key-file", "none.txt"], DataError, "--api-key-file none.txt: cannot be read"),
         (["nowhere", "--port", "0"], DataError, "nowhere: expected the directory of a run or of a model"),
         (["--port", "0"], DataError, "no run was named and .*runs holds none with a model"),
