@@ -1,10 +1,11 @@
 """The same tasks, the same checkpoint: our figures beside those of lm-evaluation-harness, question by question.
 
     python -m venv harness && harness/bin/pip install -e . lm-eval transformers accelerate
-    harness/bin/python benchmarks/harness_comparison.py CHECKPOINT TASK.jsonl... [--num-shots 3]
+    harness/bin/python -P benchmarks/harness_comparison.py CHECKPOINT TASK.jsonl... [--num-shots 3] [--server URL]
 
 The harness is given our prompts (with the examples, if there are any) and its own defaults for everything else: it
-opens the checkpoint by transformers, in float32, with `add_bos_token` as this project's models are trained.
+opens the checkpoint by transformers, in float32, with `add_bos_token` as this project's models are trained; with
+--server, it asks `python scripts/serve.py CHECKPOINT --weights float32` as it asks any server of OpenAI's interface.
 """
 
 import argparse
@@ -81,15 +82,24 @@ def harness_task(task: Task, data: Path) -> dict[str, Any]:
     }
 
 
-def run_harness(checkpoint: str, task: Task, data: Path, *, batch_size: int) -> dict[str, Any]:
+def run_harness(
+    checkpoint: str, task: Task, data: Path, *, batch_size: int, server: str | None, context: int
+) -> dict[str, Any]:
     """What the harness says of the task: figures by its names, and the results of single questions."""
     import lm_eval
     from lm_eval.tasks import TaskManager
 
     name = f"local_{task.name}"
+    served = {
+        "base_url": f"{server}/v1/completions",
+        "tokenizer": checkpoint,
+        "tokenizer_backend": "huggingface",
+        "max_length": context,
+    }
+    opened = {"pretrained": checkpoint, "dtype": "float32"}
     found = lm_eval.simple_evaluate(
-        model="hf",
-        model_args={"pretrained": checkpoint, "dtype": "float32", "add_bos_token": True},
+        model="hf" if server is None else "local-completions",
+        model_args={"add_bos_token": True, **(opened if server is None else served)},
         tasks=[harness_task(task, data)],
         task_manager=TaskManager(include_defaults=False),
         num_fewshot=0,
@@ -135,7 +145,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--num-shots", type=int, default=0)
     parser.add_argument("--limit", type=int, help="ask so many questions of each task")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=32, help="of the harness")
+    parser.add_argument("--batch-size", type=int, default=32, help="of the harness; at most 16 with --server")
+    parser.add_argument("--server", metavar="URL", help="such as http://127.0.0.1:8000, with the checkpoint")
     flags = parser.parse_args(arguments)
     model = load_language_model(flags.checkpoint, device="cpu")
     worst = 0.0
@@ -147,7 +158,14 @@ def main(arguments: Sequence[str]) -> int:
             data = Path(place, "questions.jsonl")
             lines = records(task, num_shots=flags.num_shots, seed=flags.seed)
             data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-            harness = run_harness(flags.checkpoint, task, data, batch_size=flags.batch_size)
+            harness = run_harness(
+                flags.checkpoint,
+                task,
+                data,
+                batch_size=flags.batch_size,
+                server=flags.server,
+                context=model.context,
+            )
         for line in compare(model, task, outcome, harness):
             worst = max(worst, abs(line["ours"] - line["harness"]) / max(abs(line["harness"]), 1e-9))
             print(json.dumps({**line, "questions_left_out": num_left_out}), flush=True)

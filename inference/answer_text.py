@@ -36,13 +36,26 @@ class Answer:
         num_tokens: Tokens that were made for it, those of a stop string included.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stops: Sequence[str] = (),
+        *,
+        begins_at: int = 0,
+        tells_stop_token: bool = False,
+    ) -> None:
+        """
+        Args:
+            begins_at: Characters before it, which offsets are counted from.
+            tells_stop_token: Let a stop token that ends it be the last of its tokens; it has no text.
+        """
+        self._tells_stop_token = tells_stop_token
         self._decoder = StreamDecoder(tokenizer)
         self._stops = stops
         self._held = ""
         """Text that may be the beginning of a stop string."""
-        self._num_shown = 0
-        """Characters shown so far."""
+        self._num_shown = begins_at
+        """Characters shown so far, with those before it."""
         self._waiting: deque[SaidToken] = deque()
         """Tokens whose text is not shown yet."""
         self.finish_reason: FinishReason | None = None
@@ -59,6 +72,9 @@ class Answer:
             self._held += self._decoder.push(event.token)
         if event.finish_reason is not None:
             self._held += self._decoder.flush()
+        if event.stop_token is not None and self._tells_stop_token:
+            offset = self._num_shown + len(self._held)
+            self._waiting.append(SaidToken(event.stop_token, event.logprob, event.top_logprobs, offset))
         if (cut := self._first_stop()) is not None:
             self.finish_reason = "stop"
             self._held = self._held[:cut]

@@ -52,6 +52,8 @@ class Event:
     """(id, ln p) of the likeliest tokens, the likeliest first."""
     finish_reason: FinishReason | None
     """On the last event of a request."""
+    stop_token: int | None = None
+    """The stop token that ended it; what is told of a token is told of this one then."""
 
 
 @dataclass
@@ -247,14 +249,14 @@ class ContinuousBatch:
         reports = _reports(rows, tokens, logits)
         events = []
         for index, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            logprob, likeliest = reports.get(index, (None, ()))
             if token in row.settings.stop_ids:
-                events.append(Event(row.key, None, None, (), "stop"))
+                events.append(Event(row.key, None, logprob, likeliest, "stop", token))
                 continue
             row.last = token
             row.num_left -= 1
             if row.seen is not None:
                 row.seen[token] = True
-            logprob, likeliest = reports.get(index, (None, ()))
             events.append(Event(row.key, token, logprob, likeliest, None if row.num_left else "length"))
         return events
 

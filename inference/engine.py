@@ -255,6 +255,13 @@ class Engine:
             return self.model.logits(features).float()
 
     @torch.inference_mode()
+    def all_scores(self, tokens: Sequence[int], cache: KVCache) -> Tensor:
+        """The model's scores of what follows each of these new tokens of a cache's only row, (T, V) float32."""
+        with self._precision():
+            features = self.model.features(torch.tensor([tokens], device=self.device), cache=cache)
+            return self.model.logits(features)[0].float()
+
+    @torch.inference_mode()
     def log_probabilities(self, ids: Sequence[int]) -> list[float]:
         """ln p of each id but the first, after those before it; at most a context of them."""
         row = torch.tensor(ids, device=self.device)

@@ -6,13 +6,14 @@ A program that loads an export knows nothing of the process that wrote it; neith
 import logging
 import multiprocessing
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from core.errors import MismatchError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -50,7 +51,9 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
         process.join()
     is_answer, value = outcome
     if not is_answer:
-        raise MismatchError(f"the engine could not use the export: {value}")
+        what, where = value
+        logger.debug("%s", where)
+        raise MismatchError(f"the engine could not use the export: {what}")
     result: T = value
     return result
 
@@ -60,7 +63,5 @@ def _run(sending: Connection, function: Callable[..., Any], arguments: tuple[Any
     try:
         outcome = (True, function(*arguments))
     except Exception as error:  # noqa: BLE001 - whatever an engine raises is the answer
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        outcome = (False, f"{type(error).__name__}: {error!s:.300}")
+        outcome = (False, (f"{type(error).__name__}: {error!s:.300}", traceback.format_exc()))
     sending.send(outcome)

@@ -11,15 +11,27 @@ from core.errors import DataError
 from inference.answer_text import Answer, Piece
 from inference.chat import ChatModel
 from inference.continuous_batch import Event, Request
+from inference.prompt_scores import PromptScores, PromptToScore
 from inference.sampling_settings import SamplingOptions
+from inference.server.echo import echoed
 from inference.server.http import ClientLeft, Exchange, json_bytes
 from inference.server.metrics import Metrics
-from inference.server.protocol import ApiError, ChatBody, CompletionBody, num_logprobs, sampling_settings
+from inference.server.protocol import (
+    ApiError,
+    ChatBody,
+    CompletionBody,
+    echoes,
+    num_logprobs,
+    only_echoes,
+    sampling_settings,
+)
 from inference.server.responses import Reply, Usage
-from inference.server.scheduler import Failure, QueueFullError, Scheduler
+from inference.server.scheduler import Failure, Outcome, QueueFullError, Scheduler, SchedulerEndedError
 
 SHORT_COMPLETION_TOKENS = 16
 """Length of a completion that says none, as OpenAI's; an answer in a chat may fill the context."""
+
+NOT_MADE = "the answer could not be made; the server's log says why"
 
 
 class Completions:
@@ -56,25 +68,29 @@ class Completions:
         """
         began = time.monotonic()
         loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[tuple[int, Event | Failure]] = asyncio.Queue()
+        events: asyncio.Queue[tuple[int, Event | Failure]] = asyncio.Queue()
+        scores: asyncio.Queue[tuple[int, PromptScores | Failure]] = asyncio.Queue()
 
-        def deliver(index: int, outcome: Event | Failure) -> None:
+        def deliver(index: int, outcome: Outcome) -> None:
+            queue: asyncio.Queue[Any] = events if index < len(requests) else scores
             loop.call_soon_threadsafe(queue.put_nowait, (index, outcome))
 
         try:
-            if self._scheduler.failure is not None:
-                raise ApiError(503, "no more answers can be made; the server's log says why")
             # Before the texts are encoded, which for long ones takes a while.
             num_prompts = 1 if isinstance(body, ChatBody) else len(body.prompt)
             self._scheduler.check_room(num_prompts * body.num_choices)
             prompts, requests = await self._requests(body)
-            tickets = self._scheduler.submit(requests, deliver)
+            answers = self._answers(body, requests)
+            if only_echoes(body):
+                requests = []
+            tickets = self._scheduler.submit([*requests, *_to_score(body, prompts)], deliver)
         except QueueFullError as error:
             raise ApiError(
                 429, str(error), code="queue_full", headers={"retry-after": str(error.retry_seconds)}
             ) from None
+        except SchedulerEndedError:
+            raise ApiError(503, "no more answers can be made; the server's log says why") from None
         self._metrics.prompt_tokens += sum(map(len, prompts))
-        answers = [Answer(self._chat_model.tokenizer, request.settings.stop) for request in requests]
         reply = Reply(
             self.name,
             self._chat_model.tokenizer,
@@ -82,7 +98,9 @@ class Completions:
             with_logprobs=num_logprobs(body) is not None,
             with_usage=body.includes_usage,
         )
-        pieces = self._pieces(queue, answers, tickets, began)
+        pieces = self._pieces(events, answers, tickets, began)
+        if echoes(body):
+            pieces = self._after_echo(prompts, scores if reply.with_logprobs else None, answers, pieces)
         send = self._stream if body.stream else self._whole
         try:
             # Nobody else looks whether the client is there while tokens are made.
@@ -94,6 +112,23 @@ class Completions:
             self._scheduler.cancel(tickets)
             self._metrics.completion_tokens += sum(answer.num_tokens for answer in answers)
             self._metrics.request_seconds.observe(time.monotonic() - began)
+
+    def _answers(self, body: ChatBody | CompletionBody, requests: Sequence[Request]) -> list[Answer]:
+        """An answer to each request, without a token yet."""
+        tokenizer, echo = self._chat_model.tokenizer, echoes(body)
+        answers = [
+            Answer(
+                tokenizer,
+                request.settings.stop,
+                begins_at=len(tokenizer.decode(request.prompt)) if echo else 0,
+                # lm-evaluation-harness counts on an entry for each token that was made beside an echo.
+                tells_stop_token=echo,
+            )
+            for request in requests
+        ]
+        for answer in answers if only_echoes(body) else ():
+            answer.finish_reason = "length"
+        return answers
 
     async def _requests(self, body: ChatBody | CompletionBody) -> tuple[list[list[int]], list[Request]]:
         """The ids of each prompt, and one request for each choice."""
@@ -113,6 +148,13 @@ class Completions:
         settings = sampling_settings(
             body, {"max_tokens": longest, **self.defaults}, self._chat_model.stop_ids
         )
+        num_tokens = self._chat_model.tokenizer.vocab_size
+        if echoes(body) and (largest := max(map(max, prompts))) >= num_tokens:
+            raise ApiError(
+                400,
+                f"prompt: no text has the token id {largest}; with echo, expected ids below {num_tokens}",
+                param="prompt",
+            )
         # Numbered through, so that equal prompts of one body get different answers, as those of one file do.
         repeated = [tuple(ids) for ids in prompts for _ in range(body.num_choices)]
         return prompts, [Request(ids, settings, row) for row, ids in enumerate(repeated)]
@@ -155,13 +197,34 @@ class Completions:
             pieces = []
             for index, outcome in outcomes:
                 if isinstance(outcome, Failure):
-                    raise ApiError(500, "the answer could not be made; the server's log says why")
+                    raise ApiError(500, NOT_MADE)
                 if answers[index].finish_reason is not None:
                     continue  # Made before the scheduler heard of the stop string.
                 pieces.append((index, answers[index].push(outcome)))
                 if answers[index].finish_reason is not None and outcome.finish_reason is None:
                     self._scheduler.cancel([tickets[index]])
             yield pieces
+
+    async def _after_echo(
+        self,
+        prompts: Sequence[Sequence[int]],
+        scores: asyncio.Queue[tuple[int, PromptScores | Failure]] | None,
+        answers: Sequence[Answer],
+        pieces: AsyncIterator[list[tuple[int, Piece]]],
+    ) -> AsyncIterator[list[tuple[int, Piece]]]:
+        """First the prompt of each answer, with its scores if they are asked for; then `pieces`."""
+        found: dict[int, PromptScores] = {}
+        while scores is not None and len(found) < len(prompts):
+            index, outcome = await scores.get()
+            if isinstance(outcome, Failure):
+                raise ApiError(500, NOT_MADE)
+            found[index] = outcome
+        tokenizer, first = self._chat_model.tokenizer, min(found, default=0)
+        told = [echoed(prompt, found.get(first + place), tokenizer) for place, prompt in enumerate(prompts)]
+        num_choices = len(answers) // len(prompts)
+        yield [(index, told[index // num_choices]) for index in range(len(answers))]
+        async for shown in pieces:
+            yield shown
 
     async def _whole(
         self,
@@ -218,6 +281,14 @@ class Completions:
             return
         end = _event(reply.usage(_usage(prompt_tokens, answers))) if reply.with_usage else b""
         await exchange.part(end + b"data: [DONE]\n\n", is_last=True)
+
+
+def _to_score(body: ChatBody | CompletionBody, prompts: Sequence[Sequence[int]]) -> list[PromptToScore]:
+    """The prompts whose tokens are to be told with their probabilities."""
+    num_likeliest = num_logprobs(body)
+    if num_likeliest is None or not echoes(body):
+        return []
+    return [PromptToScore(tuple(ids), num_likeliest) for ids in prompts]
 
 
 def _usage(prompt_tokens: int, answers: Sequence[Answer]) -> Usage:

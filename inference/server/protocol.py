@@ -173,7 +173,7 @@ class CompletionBody(_Sampled):
 
     prompt: Annotated[list[Any], BeforeValidator(_prompt_list)]
     logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
-    echo: Annotated[bool | None, AfterValidator(_neutral)] = None
+    echo: bool | None = None
     suffix: Annotated[str | None, AfterValidator(_neutral)] = None
     best_of: int | None = None
 
@@ -259,6 +259,16 @@ def parse(kind: type[Body], body: bytes) -> Body:
         raise explain(error) from None
 
 
+def echoes(body: ChatBody | CompletionBody) -> bool:
+    """Whether answers begin with their prompt."""
+    return isinstance(body, CompletionBody) and bool(body.echo)
+
+
+def only_echoes(body: ChatBody | CompletionBody) -> bool:
+    """Whether nothing follows the prompt, which OpenAI spells as an answer of no tokens."""
+    return echoes(body) and body.max_tokens == 0
+
+
 def num_logprobs(body: ChatBody | CompletionBody) -> int | None:
     """Likeliest tokens to report beside each chosen one; None = report nothing."""
     if isinstance(body, CompletionBody):
@@ -278,6 +288,8 @@ def sampling_settings(
         name: getattr(body, name) for name in body.model_fields_set & SamplingOptions.__annotations__.keys()
     }
     sent = {name: value for name, value in sent.items() if value is not None or name not in NEVER_NULL}
+    if only_echoes(body):
+        del sent["max_tokens"]
     if body.stop is not None:
         sent["stop"] = tuple(body.stop)
     if isinstance(body, ChatBody) and body.max_completion_tokens is not None:

@@ -120,11 +120,18 @@ class Reply:
         return {
             "tokens": [self._name(said.token) for said in tokens],
             "token_logprobs": [said.logprob for said in tokens],
-            "top_logprobs": [
-                {self._name(token): logprob for token, logprob in self._likeliest(said)} for said in tokens
-            ],
+            # Nothing expects the first token of a prompt.
+            "top_logprobs": [None if said.logprob is None else self._by_name(said) for said in tokens],
             "text_offset": [said.offset for said in tokens],
         }
+
+    def _by_name(self, said: SaidToken) -> dict[str, float]:
+        """ln p of the likeliest tokens and of the chosen one; of several with the same name, the likeliest one's."""
+        result: dict[str, float] = {}
+        chosen = [] if said.logprob is None else [(said.token, said.logprob)]
+        for token, logprob in [*self._likeliest(said), *chosen]:
+            result.setdefault(self._name(token), logprob)
+        return result
 
     def _likeliest(self, said: SaidToken) -> list[tuple[int, float]]:
         """The tokens beside a chosen one. A model may have more rows than there are tokens; those have no name."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from core.errors import BloomeryError
 from inference.continuous_batch import ContinuousBatch, Event, Request
+from inference.prompt_scores import PromptReading, PromptScores, PromptToScore
 
 logger = logging.getLogger(__name__)
 
-AVERAGE_SHARE = 0.1
-"""Weight of the newest answer in the mean of their durations. Arbitrary."""
+AVERAGED = 10
+"""Answers of whose durations the mean is taken, about; older ones count less and less. Arbitrary."""
 
 LONGEST_RETRY_SECONDS = 60
 
@@ -28,6 +29,10 @@ class QueueFullError(Exception):
         self.retry_seconds = retry_seconds
 
 
+class SchedulerEndedError(Exception):
+    """Nothing is answered any more."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """The end of a request that could not be answered; `error` says why, for the log."""
@@ -35,17 +40,18 @@ class Failure:
     error: Exception
 
 
-Deliver = Callable[[int, Event | Failure], None]
+Outcome = Event | PromptScores | Failure
+
+Deliver = Callable[[int, Outcome], None]
 """Called by the scheduler's thread with the request's number in its group and what became of it. It must not block."""
 
 
 @dataclass
 class _Job:
-    request: Request
+    request: Request | PromptToScore
     index: int
     deliver: Deliver
     ticket: int
-    began: float
     made: list[int] = field(default_factory=list)
     num_chances: int = 3
     """Steps with it that may fail without a cause that is found. Arbitrary."""
@@ -53,6 +59,7 @@ class _Job:
     @property
     def rest(self) -> Request:
         """The request from where it stands."""
+        assert isinstance(self.request, Request), "what is scored stands nowhere"
         left = self.request.settings.max_tokens - len(self.made)
         settings = self.request.settings.model_copy(update={"max_tokens": left})
         return Request((*self.request.prompt, *self.made), settings, self.request.row)
@@ -65,22 +72,31 @@ class Scheduler:
     tried alone; those that work go on from the token they had reached (with a fresh source of random numbers), the
     others fail. The thread survives all of it, unless no new batch can be made.
 
+    A prompt to score is read between the steps, a piece a step; one at a time.
+
     Attributes:
-        num_running: Requests that have a row.
+        num_running: Requests that have a row, and the prompt that is read.
         num_waiting: Requests that have none yet.
         num_failed: Requests that ended with a `Failure`, since the beginning.
         failure: What ended the thread before `close`, or None; nothing is answered any more.
     """
 
     def __init__(
-        self, new_batch: Callable[[], ContinuousBatch], *, max_running: int, max_waiting: int
+        self,
+        new_batch: Callable[[], ContinuousBatch],
+        new_reading: Callable[[PromptToScore], PromptReading],
+        *,
+        max_running: int,
+        max_waiting: int,
     ) -> None:
         """
         Args:
             new_batch: Makes an empty batch of `max_running` rows.
+            new_reading: Begins to read a prompt.
             max_waiting: Most requests that wait for a row; more are refused.
         """
         self._new_batch = new_batch
+        self._new_reading = new_reading
         self._batch = new_batch()
         self._max_running = max_running
         self._capacity = max_running + max_waiting
@@ -88,10 +104,14 @@ class Scheduler:
         self._tickets = itertools.count()
         self._added: deque[_Job] = deque()
         self._cancelled: set[int] = set()
-        self._unfinished: set[int] = set()
+        self._unfinished: dict[int, float] = {}
+        """Ticket and when it was given."""
         self._closing = False
         self._jobs: dict[int, _Job] = {}
         """By the batch's key; touched by the thread alone."""
+        self._readings: deque[tuple[_Job, PromptReading]] = deque()
+        """Touched by the thread alone."""
+        self._num_ended = 0
         self._mean_seconds = 0.0
         self.num_running = self.num_failed = 0
         self.failure: Exception | None = None
@@ -107,8 +127,11 @@ class Scheduler:
         """
         Raises:
             QueueFullError: there is no room for `count` more requests.
+            SchedulerEndedError: nor will there ever be.
         """
         with self._changed:
+            if self._closing:
+                raise SchedulerEndedError
             if len(self._unfinished) + count > self._capacity:
                 raise QueueFullError(
                     f"{len(self._unfinished)} answers are being made or waited for, and {count} more would be over the "
@@ -116,30 +139,28 @@ class Scheduler:
                     self._retry_seconds(),
                 )
 
-    def submit(self, requests: Sequence[Request], deliver: Deliver) -> list[int]:
+    def submit(self, requests: Sequence[Request | PromptToScore], deliver: Deliver) -> list[int]:
         """Let requests wait for their rows, all or none of them. Returns a ticket for each, for `cancel`.
 
         Raises:
-            QueueFullError: there is no room for all of them.
+            QueueFullError, SchedulerEndedError: as `check_room`.
         """
         with self._changed:
-            assert not self._closing, "submitted to a scheduler that has ended"
             self.check_room(len(requests))
             now = time.monotonic()
             jobs = [
-                _Job(request, index, deliver, next(self._tickets), now)
-                for index, request in enumerate(requests)
+                _Job(request, index, deliver, next(self._tickets)) for index, request in enumerate(requests)
             ]
             self._added.extend(jobs)
             tickets = [job.ticket for job in jobs]
-            self._unfinished.update(tickets)
+            self._unfinished.update(dict.fromkeys(tickets, now))
             self._changed.notify()
         return tickets
 
     def cancel(self, tickets: Sequence[int]) -> None:
         """End requests without another event, before the next token is made. Those that have ended are ignored."""
         with self._changed:
-            self._cancelled.update(self._unfinished.intersection(tickets))
+            self._cancelled.update(self._unfinished.keys() & set(tickets))
             self._changed.notify()
 
     def close(self) -> None:
@@ -150,9 +171,13 @@ class Scheduler:
         self._thread.join()
 
     def _retry_seconds(self) -> int:
-        """When the line should have moved by one batch, as far as the answers so far tell."""
+        """When the line should have moved by one batch, as far as the answers so far tell; before there are any, the
+        first one has taken as long as this already."""
+        seconds = self._mean_seconds
+        if not self._num_ended and self._unfinished:
+            seconds = time.monotonic() - min(self._unfinished.values())
         rounds = len(self._unfinished) / self._max_running
-        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(self._mean_seconds * rounds)))
+        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds * rounds)))
 
     def _work(self) -> None:
         try:
@@ -163,12 +188,14 @@ class Scheduler:
             self.failure = error
         with self._changed:
             self._closing = True
-            left = [*self._jobs.values(), *self._added]
+            left = [*self._jobs.values(), *(job for job, _ in self._readings), *self._added]
         for job in left:
             self._end(job)
             job.deliver(job.index, Failure(self.failure or RuntimeError("the server ends")))
 
     def _step(self) -> None:
+        if self._readings:
+            self._read_on()
         try:
             events = self._batch.step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be answered
@@ -176,12 +203,29 @@ class Scheduler:
             return
         for event in events:
             self._deliver(event)
-        self.num_running = self._batch.num_running
+        self._count_running()
+
+    def _read_on(self) -> None:
+        """Read the next piece of the first prompt that is to be scored."""
+        job, reading = self._readings[0]
+        try:
+            scores = reading.step()
+        except Exception as error:  # noqa: BLE001 - it concerns this prompt alone
+            self._readings.popleft()
+            self._fail(job, error)
+            return
+        if scores is not None:
+            self._readings.popleft()
+            self._end(job, is_answered=True)
+            job.deliver(job.index, scores)
+
+    def _count_running(self) -> None:
+        self.num_running = self._batch.num_running + bool(self._readings)
 
     def _admit(self) -> bool:
         """Take over what was submitted and cancelled, waiting until there is something to do; False = end."""
         with self._changed:
-            while not (self._added or self._cancelled or self._closing or self._jobs):
+            while not (self._added or self._cancelled or self._closing or self._jobs or self._readings):
                 self._changed.wait()
             if self._closing:
                 return False
@@ -193,17 +237,23 @@ class Scheduler:
                 self._batch.cancel(key)
                 del self._jobs[key]
                 self._end(job)
+        for entry in [entry for entry in self._readings if entry[0].ticket in cancelled]:
+            self._readings.remove(entry)
+            self._end(entry[0])
         for job in added:
             if job.ticket in cancelled:
                 self._end(job)
             else:
                 self._add(job)
-        self.num_running = self._batch.num_running
+        self._count_running()
         return True
 
     def _add(self, job: _Job) -> None:
         try:
-            self._jobs[self._batch.add(job.rest)] = job
+            if isinstance(job.request, PromptToScore):
+                self._readings.append((job, self._new_reading(job.request)))
+            else:
+                self._jobs[self._batch.add(job.rest)] = job
         except Exception as error:  # noqa: BLE001 - it concerns this request alone
             self._fail(job, error)
 
@@ -213,14 +263,15 @@ class Scheduler:
             job.made.append(event.token)
         if event.finish_reason is not None:
             del self._jobs[event.key]
-            self._end(job)
-            seconds = time.monotonic() - job.began
-            self._mean_seconds += AVERAGE_SHARE * (seconds - self._mean_seconds)
+            self._end(job, is_answered=True)
         job.deliver(job.index, event)
 
-    def _end(self, job: _Job) -> None:
+    def _end(self, job: _Job, *, is_answered: bool = False) -> None:
         with self._changed:
-            self._unfinished.discard(job.ticket)
+            seconds = time.monotonic() - self._unfinished.pop(job.ticket)
+            if is_answered:
+                self._num_ended += 1
+                self._mean_seconds += (seconds - self._mean_seconds) / min(self._num_ended, AVERAGED)
 
     def _fail(self, job: _Job, error: Exception) -> None:
         self.num_failed += 1

@@ -12,6 +12,7 @@ from core.errors import MissingDependencyError
 from inference.chat import ChatModel
 from inference.continuous_batch import ContinuousBatch
 from inference.feedback import model_fingerprint
+from inference.prompt_scores import PromptReading
 from inference.sampling_settings import SamplingOptions
 
 try:
@@ -56,6 +57,7 @@ def new_application(chat_model: ChatModel, settings: ServerSettings) -> Applicat
     metrics = Metrics()
     scheduler = Scheduler(
         lambda: ContinuousBatch(chat_model.engine, max_rows=settings.max_running, allowed=chat_model.allowed),
+        lambda prompt: PromptReading(chat_model.engine, prompt),
         max_running=settings.max_running,
         max_waiting=settings.max_waiting,
     )

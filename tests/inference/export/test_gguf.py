@@ -1,6 +1,7 @@
 """A GGUF file is the same model to llama.cpp: weights, tokenizer, chat template."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -249,9 +250,13 @@ def test_interleaving_turns_the_same_pairs() -> None:
 
 
 def test_a_file_that_is_cut_off_is_an_answer_of_the_engine(
-    model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_of: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     entry = formats.EXPORTS["gguf"]
+    caplog.set_level(logging.DEBUG, "inference.export.engine_process")
 
     def cut(source, directory: Path, **options) -> None:
         entry.write(source, directory, **options)
@@ -263,3 +268,4 @@ def test_a_file_that_is_cut_off_is_an_answer_of_the_engine(
     with pytest.raises(MismatchError, match="the engine could not use the export: "):
         export_model(model_of("llama"), "gguf", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    assert "Traceback" in caplog.text, "what --debug shows came from the engine's process"

@@ -75,7 +75,6 @@ def test_a_field_that_is_wrong_is_named_by_its_path(fields: dict[str, Any], para
         ({"prompt": None}, "prompt", "a list of texts"),
         ({"prompt": ["a"] * 9, "n": 2}, "prompt", "9 prompts with 2 answers each are 18; at most 16"),
         ({"prompt": "a", "best_of": 2}, "best_of", "found 2; only the value of n"),
-        ({"prompt": "a", "echo": True}, "echo", "not supported"),
         ({"prompt": "a", "suffix": "b"}, "suffix", "not supported"),
     ],
     ids=str,

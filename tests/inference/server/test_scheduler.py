@@ -1,16 +1,19 @@
 """The scheduler with the real batch: bounded, cancellable, and no request falls with another."""
 
 import queue
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from inference.chat import ChatModel
 from inference.continuous_batch import ContinuousBatch, Event, Request
+from inference.prompt_scores import PromptReading, PromptScores, PromptToScore
 from inference.sampling_settings import SamplingSettings
-from inference.server.scheduler import Failure, QueueFullError, Scheduler
+from inference.server.scheduler import Failure, QueueFullError, Scheduler, SchedulerEndedError
 from tests.inference.server.server_kit import PoisonedBatch, SlowBatch
 from tests.inference.tiny_models import prompt_of
 
@@ -48,12 +51,14 @@ class Inbox:
 def scheduler(
     model: ChatModel,
     batch: type[ContinuousBatch] = ContinuousBatch,
+    reading: type[PromptReading] = PromptReading,
     *,
     max_running: int = 4,
     max_waiting: int = 64,
 ) -> Iterator[Scheduler]:
     made = Scheduler(
         lambda: batch(model.engine, max_rows=max_running, allowed=model.allowed),
+        lambda prompt: reading(model.engine, prompt),
         max_running=max_running,
         max_waiting=max_waiting,
     )
@@ -94,6 +99,90 @@ def test_what_does_not_fit_is_refused_as_a_whole_and_the_line_moves_on(served_mo
         inbox.outcomes(4)
         running.submit([request] * 2, inbox.deliver)
         assert len(inbox.outcomes(2)) == 2
+
+
+def test_who_is_refused_is_told_to_come_back_when_an_answer_should_have_ended(
+    served_model: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, may_go_on = [100.0], threading.Event()
+    monkeypatch.setattr("inference.server.scheduler.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Halted(ContinuousBatch):
+        def step(self) -> list[Event]:
+            may_go_on.wait(20)
+            return super().step()
+
+    def retry_seconds(running: Scheduler) -> int:
+        with pytest.raises(QueueFullError) as caught:
+            running.check_room(3)
+        return caught.value.retry_seconds
+
+    inbox, request = Inbox(), Request(clean_prompt(4, 0), GREEDY)
+    with scheduler(served_model, Halted, max_running=1, max_waiting=1) as running:
+        assert retry_seconds(running) == 1
+        running.submit([request], inbox.deliver)
+        now[0] += 7.0
+        assert retry_seconds(running) == 7, "nothing has ended, but one has taken so long"
+        now[0] += 5.0
+        may_go_on.set()
+        inbox.outcomes(1)
+        may_go_on.clear()
+        running.submit([request] * 2, inbox.deliver)
+        assert retry_seconds(running) == 24, "two answers of 12 seconds, one at a time"
+        now[0] += 6.0
+        may_go_on.set()
+        inbox.outcomes(2)
+        may_go_on.clear()
+        running.submit([request], inbox.deliver)
+        assert retry_seconds(running) == 8, "the mean of 12, 6 and 6"
+        may_go_on.set()
+
+
+def test_a_prompt_that_is_scored_does_not_hold_up_what_runs_and_can_be_cancelled(
+    served_model: ChatModel,
+) -> None:
+    order: list[str] = []
+
+    class Watched(PromptReading):
+        def step(self) -> PromptScores | None:
+            order.append("piece")
+            return super().step()
+
+    def deliver(index: int, outcome: object) -> None:
+        order.append("scores" if isinstance(outcome, PromptScores) else "token")
+        inbox.deliver(index, outcome)  # type: ignore[arg-type]
+
+    inbox = Inbox()
+    long = PromptToScore(clean_prompt(400, 1))
+    with scheduler(served_model, reading=Watched) as running:
+        running.submit([long, Request(clean_prompt(4, 0), GREEDY)], deliver)
+        found = [inbox.queue.get(timeout=20)[1] for _ in range(13)]
+        assert (running.num_running, running.num_waiting) == (0, 0)
+        cancelled = running.submit([long] * 2, deliver)
+        running.cancel(cancelled)
+        deadline = time.monotonic() + 5
+        while running.num_running or running.num_waiting:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    (scores,) = [outcome for outcome in found if isinstance(outcome, PromptScores)]
+    assert len(scores.log_probabilities) == 400
+    between = order[: order.index("scores")]
+    assert between.count("piece") == 4 and between.count("token") >= 3
+    assert order.count("scores") == 1, "a cancelled prompt was told of"
+
+
+def test_a_prompt_that_cannot_be_scored_fails_alone(served_model: ChatModel) -> None:
+    class Broken(PromptReading):
+        def step(self) -> PromptScores | None:
+            raise MemoryError("no room")
+
+    inbox, good = Inbox(), Request(clean_prompt(4, 0), GREEDY)
+    with scheduler(served_model, reading=Broken) as running:
+        running.submit([PromptToScore((1, 10**6)), PromptToScore((1, 20)), good], inbox.deliver)
+        outcomes = inbox.outcomes(3)
+    assert "token id 1000000" in str(outcomes[0])
+    assert isinstance(outcomes[1], MemoryError)
+    assert outcomes[2] == alone(served_model, good)
 
 
 def test_a_cancelled_request_gets_no_further_event_and_its_row_is_free(served_model: ChatModel) -> None:
@@ -171,10 +260,17 @@ def test_when_no_batch_can_be_made_any_more_everybody_is_told(served_model: Chat
             raise MemoryError("no room for another batch")
         return kind(served_model.engine, max_rows=2, allowed=served_model.allowed)
 
-    running = Scheduler(new_batch, max_running=2, max_waiting=4)
+    running = Scheduler(
+        new_batch,
+        lambda prompt: PromptReading(served_model.engine, prompt),
+        max_running=2,
+        max_waiting=4,
+    )
     inbox = Inbox()
     poisoned = Request((*clean_prompt(4, 9), POISON), GREEDY)
     running.submit([poisoned, *[Request(clean_prompt(4, seed), GREEDY) for seed in range(3)]], inbox.deliver)
     assert all(str(outcome) == "no room for another batch" for outcome in inbox.outcomes(4).values())
     assert isinstance(running.failure, MemoryError)
+    with pytest.raises(SchedulerEndedError):
+        running.submit([poisoned], inbox.deliver)
     running.close()
