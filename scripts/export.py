@@ -33,9 +33,8 @@ def parser() -> Parser:
     )
     add(
         "--max-shard-size",
-        default="5GB",
         metavar="SIZE",
-        help="of one file of weights (hf): 500MB, 5GB. Default: 5GB.",
+        help="of one file of weights, for hf alone: 500MB, 5GB. Default: 5GB.",
     )
     add(
         "--unproven",
@@ -49,7 +48,7 @@ def parser() -> Parser:
 def main(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     flags = parser().parse_args(arguments)
-    max_shard_bytes = _bytes(flags.max_shard_size)
+    max_shard_bytes = None if flags.max_shard_size is None else _bytes(flags.max_shard_size)
     log_to_console(verbose=flags.debug)
 
     # Imported after everything else is checked: torch takes a second to load.
@@ -98,7 +97,7 @@ def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+)\s*(KB|MB|GB|)", text, re.IGNORECASE)
     if match is None or int(match[1]) < 1:
         raise UsageError(
-            f"--max-shard-size {text}: expected a number of bytes, or with a unit, such as 500MB or 5GB"
+            f"--max-shard-size {text or repr(text)}: expected a number of bytes, or with a unit, such as 500MB or 5GB"
         )
     return int(match[1]) * UNITS[match[2].upper()]
 

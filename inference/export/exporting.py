@@ -5,8 +5,10 @@ Nothing appears at the target unless the engine that will run it gave our answer
 
 import copy
 import dataclasses
+import functools
 import importlib.util
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 
 from core.errors import ConfigError, DataError, MismatchError, MissingDependencyError
-from core.files import lock, new_directory, remove_leftovers, write_json
+from core.files import check_writable, lock, new_directory, remove_leftovers, write_json
 from core.manifest import content_fingerprint, describe_files, read_manifest
 from core.setting_names import named
 from inference.chat import ChatModel
@@ -27,15 +29,12 @@ from inference.export.certificate import (
     logits_of,
 )
 from inference.export.engine_process import in_fresh_process
-from inference.export.formats import EXPORTS, EXTRA, Format
+from inference.export.formats import EXPORTS, EXTRA, Format, Writes
 from inference.export.questions import Questions, make_questions
 from inference.export.tolerances import TOLERANCES, tolerance_of
 from models.transformer_lm import TransformerLM
 
 logger = logging.getLogger(__name__)
-
-MAX_SHARD_BYTES = 5_000_000_000
-"""As transformers' own default was for years; hosts of models take files of this size."""
 
 
 def export_model(
@@ -44,7 +43,7 @@ def export_model(
     *,
     dtype: str | None = None,
     output: str | Path | None = None,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
+    max_shard_bytes: int | None = None,
     unproven: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Write the model of a run or a model directory in another format, and prove it.
@@ -53,17 +52,18 @@ def export_model(
         format_name: One of `formats.EXPORTS`.
         dtype: Of the weights; None = the first that the format lists.
         output: A new directory; None = `default_output`.
-        max_shard_bytes: Of one file, where the format knows several.
+        max_shard_bytes: Of one file of weights; None = the writer's own choice.
         unproven: Go without the proof if the engine that would give it is not installed.
 
     Returns:
         The directory, and the certificate that lies in it.
 
     Raises:
-        ConfigError: format, dtype or model do not go together.
+        ConfigError: format, dtype, size of a file or model do not go together.
         MissingDependencyError: what writes or proves the format is not installed.
         MismatchError: the engine gave other answers than the model; nothing is left.
         DataError: there is no model, or the output is there already.
+        LockedError: another process exports to this output.
         DiskError: the disk is full or not writable; nothing is left.
     """
     format = named(format_name, EXPORTS, setting="--to", place="inference.export.formats.EXPORTS")
@@ -71,7 +71,10 @@ def export_model(
     dtype = next(iter(dtypes)) if dtype is None else dtype
     if dtype not in dtypes:
         raise ConfigError(f"--dtype {dtype}: expected {' or '.join(dtypes)} for {format_name}")
+    write = _writer(format, format_name, max_shard_bytes)
     is_proven = _check_packages(format, format_name, unproven=unproven)
+    if output is not None:
+        _check_place(Path(output))
     source = ChatModel.load(path, device="cpu")
     assert source.directory is not None
     if objections := format.objections(source):
@@ -80,12 +83,12 @@ def export_model(
         default_output(Path(path), source.directory, format_name, dtype) if output is None else Path(output)
     )
 
-    with lock(output.with_name(f".{output.name}.lock"), held=output):
-        if output.exists():
-            raise DataError(f"{output}: is there already; delete it, or choose another --output")
+    _check_place(output)
+    with lock(output.with_name(f".{output.name}.lock"), held=output, leave=False):
+        _check_free(output)  # once more: now nobody else can put it there
         remove_leftovers(output)
         with new_directory(output) as temporary:
-            format.write(source, temporary, dtype=dtype, max_shard_bytes=max_shard_bytes)
+            write(source, temporary, dtype=dtype)
             files = describe_files(temporary, [file for file in temporary.rglob("*") if file.is_file()])
             certificate = _description(source, format_name, dtype) | {"proven": is_proven}
             if is_proven:
@@ -127,7 +130,7 @@ def prove(format_name: str, source: ChatModel, directory: Path, *, dtype: str, s
     if tolerance != close:
         twin = directory / "float32_twin"
         twin.mkdir()
-        format.write(source, twin, dtype="float32", max_shard_bytes=MAX_SHARD_BYTES)
+        format.write(source, twin, dtype="float32")
         prompts_alone = dataclasses.replace(questions, texts=(), conversations=())
         found = _judged(format, source, twin, prompts_alone, stored=model, tolerance=close)
         certificate["float32_twin"] = found["scores"]
@@ -188,6 +191,31 @@ def rounding(model: TransformerLM, stored: TransformerLM, questions: Questions) 
         [(logits_of(model, prompt), logits_of(stored, prompt)) for prompt in questions.prompts]
     )
     return {name: found[name] for name in ("predictions", "mean_kl_nats", "max_kl_nats", "equal_argmax")}
+
+
+def _writer(format: Format, format_name: str, max_shard_bytes: int | None) -> Writes:
+    if max_shard_bytes is None:
+        return format.write
+    if not format.has_shards:
+        several = " or ".join(name for name, other in EXPORTS.items() if other.has_shards)
+        raise ConfigError(
+            f"--max-shard-size: the weights of {format_name} are in one file, only those of {several} can be in "
+            "several; leave it out"
+        )
+    return functools.partial(format.write, max_shard_bytes=max_shard_bytes)
+
+
+def _check_place(output: Path) -> None:
+    """Nothing, when a directory can be made at `output`."""
+    if not output.name:
+        raise ConfigError(f"--output {str(output)!r}: expected the name of a new directory")
+    _check_free(output)
+    check_writable(output.parent)
+
+
+def _check_free(output: Path) -> None:
+    if os.path.lexists(output):
+        raise DataError(f"{output}: is there already; delete it, or choose another --output")
 
 
 def _check_packages(format: Format, format_name: str, *, unproven: bool) -> bool:

@@ -4,7 +4,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,11 +25,8 @@ from tokenization.tokenizer import Tokenizer
 EXTRA = "pip install -e '.[export]'"
 
 
-class Writes(Protocol):
-    """What writes an export."""
-
-    def __call__(self, source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes: int) -> None:
-        """Write all files of it into `directory`."""
+Writes = Callable[..., None]
+"""`write(source, directory, dtype=...)`: writes all files of an export into `directory`."""
 
 
 def rounded(name: str, tensor: Tensor, dtype: str) -> Tensor:
@@ -44,6 +40,7 @@ class Format:
 
     Attributes:
         write: Writes the files.
+        has_shards: Whether `write` takes `max_shard_bytes` too, because weights can be in several files.
         answer: Loads them in the engine that will run them, in a fresh process, and answers.
         writing_packages, proving_packages: Names to import, without which it cannot be written, or not be proven.
         stored: A parameter (its name in our model, its dtype) as somebody who reads the file gets it, in float32.
@@ -53,6 +50,7 @@ class Format:
 
     write: Writes
     answer: Callable[[Path, Questions], Answers]
+    has_shards: bool = False
     stored: Callable[[str, Tensor, str], Tensor] = rounded
     objections: Callable[[ChatModel], Sequence[str]] = lambda source: ()
     excuses: Callable[[Tokenizer], Sequence[str]] = lambda tokenizer: ()
@@ -82,6 +80,7 @@ def _no_gguf(source: ChatModel) -> list[str]:
 EXPORTS: dict[str, Format] = {
     "hf": Format(
         write=write_hf,
+        has_shards=True,
         answer=answer_with_transformers,
         objections=_no_directory,
         proving_packages=("transformers", "jinja2"),

@@ -35,12 +35,11 @@ OLLAMA_TEMPLATE = "{{- range .Messages }}<|{{ .Role }}|>{{ .Content }}<|end|>{{ 
 """`CHAT_TEMPLATE` in the words of Go; `<s>` is put in front by the tokenizer."""
 
 
-def write_gguf(source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes: int) -> None:
+def write_gguf(source: ChatModel, directory: Path, *, dtype: str) -> None:
     """Write `model-DTYPE.gguf` and `Modelfile` into `directory`, one tensor at a time.
 
     Args:
         dtype: "float32", "float16", "bfloat16" or "q8_0", of matrices; vectors and positions stay in float32.
-        max_shard_bytes: Not used: llama.cpp takes one file of any size.
     """
     import gguf
 

@@ -17,8 +17,13 @@ from models.hf_layout import INDEX_FILE, WEIGHTS_FILE, to_hf_state_dict
 from models.hf_settings import CONFIG_FILE, GENERATION_CONFIG_FILE, generation_config, hf_config
 from models.safetensors_file import write_safetensors
 
+MAX_SHARD_BYTES = 5_000_000_000
+"""As transformers' own default was for years; hosts of models take files of this size."""
 
-def write_hf(source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes: int) -> None:
+
+def write_hf(
+    source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
     """Write weights, configuration, tokenizer and chat template into `directory`.
 
     Args:

@@ -42,11 +42,14 @@ class Graph:
         self.nodes.append(onnx.helper.make_node(operator, inputs, names, name=names[0], **attributes))
         return list(names)
 
-    def weight(self, name: str, values: NDArray[Any]) -> str:
-        """Values that the file holds; those of a name are stored once."""
+    def weight(self, name: str, values: NDArray[Any], *, dtype: str | None = None) -> str:
+        """Values that the file holds, rounded to `dtype` if it is named; those of a name are stored once."""
         import onnx
 
         if name not in self.initializers:
+            if dtype is not None:
+                code = onnx.TensorProto.DataType.Value(dtype.upper() if dtype != "float32" else "FLOAT")
+                values = values.astype(onnx.helper.tensor_dtype_to_np_dtype(code))
             self.initializers[name] = onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 

@@ -21,31 +21,32 @@ from models.hf_settings import (
 EXTERNAL_FROM_BYTES = 1 << 30
 """Larger weights lie in a file of their own: a protobuf message ends at 2 GB."""
 
+FLOAT, BOOL = 1, 9
+"""Types as ONNX numbers them (`onnx.TensorProto`)."""
+
 HIDDEN = float(np.finfo(np.float32).min)
 """Added to the score of a token that is not seen."""
 
 
-def write_onnx(source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes: int) -> None:
+def write_onnx(source: ChatModel, directory: Path, *, dtype: str) -> None:
     """Write `model.onnx`, the configuration and the tokenizer's files into `directory`.
+
+    The weights are stored in `dtype`; everything is computed in float32, because onnxruntime's CPU has few products of
+    another dtype.
 
     Inputs: `input_ids` (B, T), `attention_mask` (B, S + T), `position_ids` (B, T), all int64, and for each layer
     `past_key_values.N.key` and `.value` (B, K, S, H) float32, where S may be 0. Outputs: `logits` (B, T, V) float32 and
     `present.N.key` and `.value` (B, K, S + T, H).
-
-    Args:
-        max_shard_bytes: Not used: weights are in one file.
     """
     import onnx
 
     write_surroundings(source, directory, dtype=dtype)
     model = source.engine.model
     weights = {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
-    proto = onnx_model(model.config, weights)
-    is_large = sum(values.nbytes for values in weights.values()) >= EXTERNAL_FROM_BYTES
     onnx.save_model(
-        proto,
+        onnx_model(model.config, weights, dtype=dtype),
         directory / MODEL_NAME,
-        save_as_external_data=is_large,
+        save_as_external_data=sum(values.nbytes for values in weights.values()) >= EXTERNAL_FROM_BYTES,
         location=f"{MODEL_NAME}.data",
     )
 
@@ -56,8 +57,8 @@ def objections_to_onnx(source: ChatModel) -> list[str]:
     return [f"{part} has no ONNX form here" for part in foreign_parts(config)]
 
 
-def onnx_model(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> Any:
-    """The model of a shape, with the weights under our names."""
+def onnx_model(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], *, dtype: str) -> Any:
+    """The model of a shape, with the weights under our names, stored in `dtype`."""
     import onnx
 
     value = onnx.helper.make_tensor_value_info
@@ -73,26 +74,39 @@ def onnx_model(config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) 
         for part in ("key", "value"):
             inputs.append(value(f"past_key_values.{layer}.{part}", real, ["batch", K, "past", H]))
             outputs.append(value(f"present.{layer}.{part}", real, ["batch", K, "past + length", H]))
-    return _Decoder(config, weights).model(inputs=inputs, outputs=outputs)
+    return _Decoder(config, weights, dtype=dtype).model(inputs=inputs, outputs=outputs)
 
 
 class _Decoder(Graph):
     """The decoder's computation, in the order in which `models.transformer_lm` has it."""
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: Mapping[str, NDArray[np.float32]], *, dtype: str
+    ) -> None:
         super().__init__()
         self._config = config
         self._weights = weights
+        self._dtype = dtype
+        self._parameters: dict[str, str] = {}
         self._add_decoder()
 
+    def _parameter(self, name: str, *, transposed: bool = False) -> str:
+        """A weight of the model in float32; onnxruntime converts it once, when it loads the file."""
+        if name not in self._parameters:
+            values = self._weights[name].T if transposed else self._weights[name]
+            stored = self.weight(name, values, dtype=self._dtype)
+            is_float32 = self._dtype == "float32"
+            self._parameters[name] = stored if is_float32 else self.add("Cast", stored, to=FLOAT)
+        return self._parameters[name]
+
     def _add_decoder(self) -> None:
-        embedding = self.weight("embedding.weight", self._weights["embedding.weight"])
+        embedding = self._parameter("embedding.weight")
         x = self.add("Gather", embedding, "input_ids")
         rotation = None
         if self._config.use_rope_embeddings:
             rotation = self._rotation()
         else:
-            table = self.weight("position_embedding.weight", self._weights["position_embedding.weight"])
+            table = self._parameter("position_embedding.weight")
             x = self.add("Add", x, self.add("Gather", table, "position_ids"))
         mask = self._mask()
         for layer in range(self._config.num_layers):
@@ -101,20 +115,19 @@ class _Decoder(Graph):
             x = self.add("Add", x, attended)
             x = self.add("Add", x, self._feed_forward(self._norm(x, f"{block}.feed_forward_norm"), block))
         x = self._norm(x, "final_norm")
-        head = "embedding.weight" if self._config.tie_word_embeddings else "head.weight"
-        rows = self.weight(head, self._weights[head])
+        rows = self._parameter("embedding.weight" if self._config.tie_word_embeddings else "head.weight")
         self.add("MatMul", x, self.add("Transpose", rows, perm=[1, 0]), name="logits")
 
     def _linear(self, x: str, name: str) -> str:
-        y = self.add("MatMul", x, self.weight(f"{name}.weight", self._weights[f"{name}.weight"].T))
+        y = self.add("MatMul", x, self._parameter(f"{name}.weight", transposed=True))
         if f"{name}.bias" in self._weights:
-            y = self.add("Add", y, self.weight(f"{name}.bias", self._weights[f"{name}.bias"]))
+            y = self.add("Add", y, self._parameter(f"{name}.bias"))
         return y
 
     def _norm(self, x: str, name: str, *, is_rms: bool | None = None) -> str:
-        scale = self.weight(f"{name}.weight", self._weights[f"{name}.weight"])
+        scale = self._parameter(f"{name}.weight")
         if not (self._config.use_rms_norm if is_rms is None else is_rms):
-            bias = self.weight(f"{name}.bias", self._weights[f"{name}.bias"])
+            bias = self._parameter(f"{name}.bias")
             return self.add("LayerNormalization", x, scale, bias, axis=-1, epsilon=self._config.norm_epsilon)
         square = self.add("ReduceMean", self.add("Mul", x, x), self.constant(-1))
         root = self.add("Sqrt", self.add("Add", square, self.constant(self._config.norm_epsilon)))
@@ -125,7 +138,7 @@ class _Decoder(Graph):
         features = self._config.features_per_head
         exponents = np.arange(0, features, 2, dtype=np.float32) / features
         frequencies = 1.0 / np.float32(self._config.rope_theta) ** exponents
-        positions = self.add("Cast", "position_ids", to=1)
+        positions = self.add("Cast", "position_ids", to=FLOAT)
         column = self.add("Unsqueeze", positions, self.constant(1, 3))
         angles = self.add("Mul", column, self.weight("frequencies", frequencies.astype(np.float32)))
         return self.add("Cos", angles), self.add("Sin", angles)
@@ -150,7 +163,7 @@ class _Decoder(Graph):
         seen = self.add("Range", zero, total, one)
         seeing = self.add("Range", self.add("Sub", total, new), total, one)
         seeing = self.add("Unsqueeze", seeing, self.constant(1))
-        real = self.add("Unsqueeze", self.add("Cast", "attention_mask", to=9), self.constant(1, 2))
+        real = self.add("Unsqueeze", self.add("Cast", "attention_mask", to=BOOL), self.constant(1, 2))
         visible = self.add("And", self.add("LessOrEqual", seen, seeing), real)
         visible = self.add("Or", visible, self.add("Equal", seen, seeing))
         return self.add("Where", visible, self.constant(0.0), self.constant(HIDDEN))

@@ -47,12 +47,8 @@ class Decoder(nn.Module):
         return model.logits(model.final_norm(x))
 
 
-def write_exported_program(source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes: int) -> None:
-    """Write `model.pt2` and the tokenizer's files: any number of rows, any length up to the context.
-
-    Args:
-        max_shard_bytes: Not used: weights are in one file.
-    """
+def write_exported_program(source: ChatModel, directory: Path, *, dtype: str) -> None:
+    """Write `model.pt2` and the tokenizer's files: any number of rows, any length up to the context."""
     model = source.engine.model
     lengths = torch.export.Dim("length", min=1, max=model.config.max_position_embeddings)
     program = torch.export.export(
@@ -64,12 +60,8 @@ def write_exported_program(source: ChatModel, directory: Path, *, dtype: str, ma
     source.tokenizer.save(directory, model_max_length=model.config.max_position_embeddings)
 
 
-def write_torchscript(source: ChatModel, directory: Path, *, dtype: str, max_shard_bytes: int) -> None:
-    """Write `model.ts` and the tokenizer's files.
-
-    Args:
-        max_shard_bytes: Not used: weights are in one file.
-    """
+def write_torchscript(source: ChatModel, directory: Path, *, dtype: str) -> None:
+    """Write `model.ts` and the tokenizer's files."""
     model = source.engine.model
     with warnings.catch_warnings():
         # Torch deprecates TorchScript in favour of torch.export, which the documents say too.

@@ -62,4 +62,4 @@ def test_a_kill_leaves_nothing_at_the_target_and_the_next_export_sweeps(
     )
     _, certificate = export_model(source, "torchscript", output=place / "out")
     assert certificate["proven"]
-    assert sorted(path.name for path in place.iterdir()) == [".out.lock", "out"]
+    assert sorted(path.name for path in place.iterdir()) == ["out"]

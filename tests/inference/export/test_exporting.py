@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import ConfigError, DataError, DiskError, MismatchError, MissingDependencyError
+from core.errors import (
+    BloomeryError,
+    ConfigError,
+    DataError,
+    DiskError,
+    LockedError,
+    MismatchError,
+    MissingDependencyError,
+)
 from inference.export import formats
 from inference.export.certificate import differences, log_softmax
 from inference.export.exporting import default_output, export_model
@@ -78,6 +86,60 @@ def test_a_place_that_is_taken_is_left_alone(model_of: Callable[[str], Path], tm
     with pytest.raises(DataError, match="is there already; delete it, or choose another --output"):
         export_model(model_of("llama"), "hf", output=tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_exports_to_one_place_at_a_time_are_one(
+    model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second: list[type[Exception]] = []
+
+    def ask_for_the_same(source, directory: Path, **options) -> None:
+        with pytest.raises(LockedError, match="out is in use by process") as caught:
+            export_model(model_of("llama"), "hf", output=tmp_path / "out", unproven=True)
+        second.append(caught.type)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setitem(
+        formats.EXPORTS, "hf", dataclasses.replace(formats.EXPORTS["hf"], write=ask_for_the_same)
+    )
+    with pytest.raises(DiskError, match="Input/output error"):
+        export_model(model_of("llama"), "hf", output=tmp_path / "out")
+    assert second == [LockedError]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("", "--output '.': expected the name of a new directory"),
+        ("/", "--output '/': expected the name of a new directory"),
+        ("file/below", "file: expected a directory, found a file"),
+        pytest.param(
+            "/proc/new",
+            "^/proc: no file can be made there; choose a directory that you may write to",
+            marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc"),
+        ),
+        ("link", "link: is there already"),
+    ],
+)
+def test_a_place_where_no_export_can_be_is_named_before_the_model_is_looked_for(
+    output: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("link").symlink_to("nowhere")
+    with pytest.raises(BloomeryError, match=reason) as caught:
+        main(["no model", "--to", "torchscript", "--output", output])
+    assert caught.value.code != "E000"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+@pytest.mark.parametrize("name", sorted(formats.EXPORTS.keys() - {"hf"}))
+def test_a_size_of_files_is_refused_where_there_is_one_file(name: str, tmp_path: Path) -> None:
+    reason = f"--max-shard-size: the weights of {name} are in one file, only those of hf can be in several"
+    with pytest.raises(ConfigError, match=reason):
+        main([str(tmp_path), "--to", name, "--max-shard-size", "1GB"])
 
 
 def test_a_full_disk_leaves_nothing(
@@ -90,7 +152,7 @@ def test_a_full_disk_leaves_nothing(
     monkeypatch.setitem(formats.EXPORTS, "hf", dataclasses.replace(formats.EXPORTS["hf"], write=fill))
     with pytest.raises(DiskError, match="the disk is full"):
         export_model(model_of("llama"), "hf", output=tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_keeps_its_exports_together_and_a_model_has_them_beside_it() -> None:

@@ -28,6 +28,39 @@ def test_every_shape_is_proven(shape: str, model_of: Callable[[str], Path], tmp_
     onnx.checker.check_model(output / "model.onnx", full_check=True)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("shape", ["qwen3-grouped", "gpt2"])
+def test_weights_of_half_the_size_are_proven_as_closely_and_asked_as_before(
+    shape: str, dtype: str, model_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    whole, _ = export_model(model_of(shape), "onnx", output=tmp_path / "whole")
+    output, certificate = export_model(model_of(shape), "onnx", dtype=dtype, output=tmp_path / "out")
+    assert certificate["scores"]["max_difference"] < 1e-4
+    assert certificate["rounding"]["max_kl_nats"] > 0, "nothing was rounded"
+    half, full = (onnx.load(directory / "model.onnx") for directory in (output, whole))
+    assert (half.graph.input, half.graph.output) == (full.graph.input, full.graph.output)
+    stored = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    parameters = {name for name, _ in ChatModel.load(model_of(shape)).engine.model.named_parameters()}
+    assert parameters <= stored.keys()
+    code = onnx.TensorProto.DataType.Value(dtype.upper())
+    assert {stored[name] for name in parameters} == {code}
+    assert code not in {kind for name, kind in stored.items() if name not in parameters}
+    onnx.checker.check_model(output / "model.onnx", full_check=True)
+
+
+def test_weights_that_are_rounded_otherwise_than_is_said_are_refused(
+    model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = onnx_model.Graph.weight
+
+    def more_coarsely(self, name: str, values: np.ndarray, *, dtype: str | None = None) -> str:
+        return weight(self, name, values, dtype=dtype and "bfloat16")
+
+    monkeypatch.setattr(onnx_model.Graph, "weight", more_coarsely)
+    with pytest.raises(MismatchError, match="of the logits is"):
+        export_model(model_of("llama"), "onnx", dtype="float16", output=tmp_path / "out")
+
+
 @pytest.mark.parametrize("activation", ["gelu", "relu", "relu_squared"])
 def test_every_activation_of_gpt2_is_proven(
     activation: str, tmp_path: Path, small_tokenizer: Tokenizer
