@@ -24,7 +24,9 @@ PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def place(small_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the run and the files that the page names."""
     place = tmp_path_factory.mktemp("place")
-    save_tiny_model(place / "runs" / "mine" / "finetune" / "final", small_tokenizer)
+    run = place / "runs" / "mine"
+    save_tiny_model(run / "pretrain" / "final", small_tokenizer, stage="pretraining")
+    save_tiny_model(run / "finetune" / "final", small_tokenizer)
     (place / "prompts.txt").write_text("import \ndef \n")
     (place / "questions.jsonl").write_text('{"prompt": "What is iron?", "id": 1}\n')
     return place
