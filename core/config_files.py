@@ -9,6 +9,9 @@ from core.errors import ConfigError
 from core.json_files import read_json_object
 from core.training_config import PipelineConfig
 
+SETTINGS_FILE = "settings.json"
+"""The resolved configuration of a run. Not `config.json`: a directory with that name in it is a model."""
+
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 AUTO_PRESET = "auto"
 LENGTHS = ("total_steps", "epochs", "time_budget_seconds")

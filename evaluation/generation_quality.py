@@ -21,9 +21,6 @@ SAMPLES_A_PROMPT = 4
 MAX_TOKENS = 96
 """Longest sample: long enough for two 13-grams of words in most vocabularies. Arbitrary."""
 
-TEMPERATURE, TOP_K = 0.8, 50
-"""What `SamplingSettings` gives who asks for nothing else, so what users meet."""
-
 
 def evaluate_quality(model: ChatModel, training: TrainingText | None, *, seed: int) -> dict[str, Any]:
     """Samples for each prompt, and what can be counted in them.
@@ -82,7 +79,8 @@ def _prompt(model: ChatModel, text: str) -> Prompt:
 
 def _replies(model: ChatModel, prompts: Sequence[str], seed: int) -> list[Reply]:
     asked = [_prompt(model, text) for text in prompts]
-    replies = model.complete(asked, max_tokens=MAX_TOKENS, temperature=TEMPERATURE, top_k=TOP_K, seed=seed)
+    # All else as it is for who asks for nothing else, so what users meet.
+    replies = model.complete(asked, max_tokens=MAX_TOKENS, seed=seed)
     return list(progress(replies, total=len(asked), description="writing samples", unit="sample"))
 
 

@@ -73,15 +73,15 @@ def load_language_model(path: str | Path, *, device: str = "auto") -> LanguageMo
         MissingDependencyError: only transformers can open it, and it is not installed.
         DeviceError: the device asked for is not there.
     """
-    directory, _ = find_intact_model(path)
     try:
         return of_chat_model(ChatModel.load(path, device=device))
     except MismatchError:
         raise
     except ConfigError as error:
-        DeviceManager(device)  # a wrong device is no reason to try another library
+        device_manager = DeviceManager(device)  # a wrong device is no reason to try another library
+        directory, _ = find_intact_model(path)
         logger.info("%s: opened by transformers, because here %s", directory, error)
-        return _from_transformers(directory, DeviceManager(device).device, because=str(error))
+        return _from_transformers(directory, device_manager.device, because=str(error))
 
 
 def of_chat_model(chat_model: ChatModel, *, fingerprint: str | None = None) -> LanguageModel:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.config_files import SETTINGS_FILE
 from core.errors import CorruptArtifactError
 from core.json_files import json_object
 from core.manifest import read_manifest
@@ -12,6 +13,7 @@ from data_processing.reports.data_report import DATASET_REPORT, FACTS_NAME
 from data_processing.rows.json_records import read_json_lines
 from evaluation.language_model import model_fingerprint
 from evaluation.suite import SCORES, label_of
+from inference.feedback import FEEDBACK_NAME
 from models.counting import count_parameters
 from models.hf_settings import model_config_from_hf
 from training.run_log import read_training
@@ -21,9 +23,6 @@ Places = Mapping[str, Path]
 
 TRAININGS = {"pretrain": "Pretraining", "finetune": "Instruction tuning", "preference": "Preference tuning"}
 """The stages that train a model, and what people call them."""
-
-SETTINGS_NAME = "settings.json"
-FEEDBACK_NAME = "feedback.jsonl"
 
 
 def default_places(run: Path) -> dict[str, Path]:
@@ -53,7 +52,7 @@ def gather_run_facts(places: Places, run: Path, *, settings: Facts) -> dict[str,
     return {
         "name": run.name,
         "command": shlex.join(
-            ["python", "scripts/train_llm_from_scratch.py", "--config-dir", str(run / SETTINGS_NAME)]
+            ["python", "scripts/train_llm_from_scratch.py", "--config-dir", str(run / SETTINGS_FILE)]
         ),
         "stages": [
             {"stage": stage, **manifest}

@@ -6,6 +6,7 @@ Written from the files that the stages leave, in the data report's style; the pa
 from collections.abc import Mapping
 from pathlib import Path
 
+from core.config_files import SETTINGS_FILE
 from core.errors import DataError
 from core.files import atomic_write
 from core.json_files import json_object
@@ -26,7 +27,6 @@ from data_processing.reports.report_style import STYLE
 from data_processing.reports.shown import Html, markup, number, share, size
 from evaluation.model_card import CARD_NAME, model_card
 from evaluation.run_facts import (
-    SETTINGS_NAME,
     TRAININGS,
     Facts,
     Places,
@@ -78,7 +78,7 @@ def write_report_of(model: Path) -> Path:
     if places is None:
         raise DataError(f"--report: {model} lies in no run with a dataset, so there is no run to report on")
     run = places.dataset.parent
-    settings = json_object(run / SETTINGS_NAME) if (run / SETTINGS_NAME).is_file() else {}
+    settings = json_object(run / SETTINGS_FILE) if (run / SETTINGS_FILE).is_file() else {}
     write_run_report(default_places(run), run, settings=settings, out=run)
     return run / PAGE_NAME
 

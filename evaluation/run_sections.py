@@ -22,10 +22,13 @@ from data_processing.reports.report_markup import (
 )
 from data_processing.reports.shown import Html, markup, number, size, words
 from evaluation.generation_quality import SAMPLES_A_PROMPT
+from inference.sampling_settings import SamplingSettings
 
 Facts = Mapping[str, Any]
 Scores = Mapping[str, Mapping[str, Facts]]
 
+USUAL = SamplingSettings()
+SAMPLED = f"In samples at temperature {USUAL.temperature:g} among the {USUAL.top_k} likeliest tokens"
 SHOWN_SAMPLES = 24
 ROWS_IN_A_TABLE = 25
 
@@ -186,7 +189,7 @@ def quality_section(scores: Scores, evaluation: Facts) -> Html:
             subsection(
                 model,
                 side_by_side(
-                    table("In samples at temperature 0.8 among the 50 likeliest tokens", [], rows),
+                    table(SAMPLED, [], rows),
                     table("Samples with what looks like personal data", ["kind", "samples"], kinds),
                 ),
                 openings(

@@ -229,17 +229,15 @@ class ChatModel:
         """
         return next(self.complete([messages], **sampling)).text
 
-    def stream_chat(self, messages: Sequence[Message], **sampling: Unpack[SamplingOptions]) -> Stream[str]:
-        """The answer of `chat`, piece by piece as it is made; a piece holds whole characters only.
+    def stream(self, prompt: Prompt, **sampling: Unpack[SamplingOptions]) -> Stream[str]:
+        """What `generate` or `chat` returns, piece by piece as it is made; a piece holds whole characters only.
 
         Raises:
-            ConfigError, DataError: as `chat`; raised by the call, before the first piece is asked for.
+            ConfigError, DataError: as they; raised by the call, before the first piece is asked for.
         """
-        return self._stream(messages, **sampling)
-
-    def stream_text(self, prompt: str, **sampling: Unpack[SamplingOptions]) -> Stream[str]:
-        """The continuation of `generate`, as `stream_chat` gives answers."""
-        return self._stream(prompt, **sampling)
+        settings = self.settings(**sampling)
+        tokens = self.engine.stream(self.prompt_ids(prompt), settings, allowed=self.allowed)
+        return Stream(self._decoded(tokens, Answer(self.tokenizer, settings.stop)))
 
     def complete(
         self, prompts: Iterable[Prompt], *, batch_size: int = 32, **sampling: Unpack[SamplingOptions]
@@ -326,11 +324,6 @@ class ChatModel:
             start += context // 2
         num_bytes = len(text.encode())
         return Score(tuple(ids[1:]), tuple(found), -sum(found) / math.log(2) / num_bytes)
-
-    def _stream(self, prompt: Prompt, **sampling: Unpack[SamplingOptions]) -> Stream[str]:
-        settings = self.settings(**sampling)
-        tokens = self.engine.stream(self.prompt_ids(prompt), settings, allowed=self.allowed)
-        return Stream(self._decoded(tokens, Answer(self.tokenizer, settings.stop)))
 
     @staticmethod
     def _decoded(tokens: Stream[int], answer: Answer) -> Generator[str, None, FinishReason | None]:

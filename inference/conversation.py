@@ -93,7 +93,7 @@ class Conversation:
 
     def _ask(self, asked: list[Message], **sampling: Unpack[SamplingOptions]) -> Stream[str]:
         messages, num_dropped = self._fit(asked, self.chat_model.settings(**sampling).max_tokens)
-        pieces = self.chat_model.stream_chat(messages, **sampling)
+        pieces = self.chat_model.stream(messages, **sampling)
         if num_dropped:
             logger.warning(
                 "the conversation is longer than the model's context of %d tokens; the model no longer sees its "

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from core.config_files import lay_over, load_config
+from core.config_files import SETTINGS_FILE, lay_over, load_config
 from core.distributed import joined
 from core.errors import ConfigError, DataError, MismatchError
 from core.files import TEMPORARY_MARK, check_writable, lock, remove, write_json
@@ -43,9 +43,6 @@ from pipeline.tuning import no_instructions
 from tokenization.tokenizer import Tokenizer, holds_tokenizer
 
 logger = logging.getLogger(__name__)
-
-SETTINGS_FILE = "settings.json"
-"""The resolved configuration of a run. Not `config.json`: a directory with that name in it is a model."""
 
 DRY_RUN_TRAINING: Mapping[str, Any] = {
     "total_steps": 1,

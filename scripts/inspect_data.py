@@ -4,13 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from core.config_files import SETTINGS_FILE
 from core.errors import BloomeryError, CorruptArtifactError, UsageError
 from core.logs import log_to_console
 from core.manifest import read_manifest, verify_files
 from data_processing.reports.data_report import gather_facts
 from data_processing.reports.forgetting import copies_of, forget, old_results, undo_forget
 from data_processing.reports.inspect_corpus import (
-    SETTINGS_NAME,
     Places,
     find_places,
     resolve_source,
@@ -140,9 +140,9 @@ def _forget(flags: argparse.Namespace, places: Places) -> str:
 
 
 def _settings_of(run: Path) -> Path:
-    settings = run / SETTINGS_NAME
+    settings = run / SETTINGS_FILE
     if not settings.is_file():
-        raise UsageError(f"{run}: holds no {SETTINGS_NAME}; name the directory of a run")
+        raise UsageError(f"{run}: holds no {SETTINGS_FILE}; name the directory of a run")
     return settings
 
 
@@ -201,7 +201,7 @@ def _verify(places: Places) -> str:
 def _what_becomes_stale(run: Path) -> str:
     """What the command that made the run would do now, as far as its settings tell."""
     # Imported here: it loads torch, which the other commands do without.
-    from pipeline.run import SETTINGS_FILE, plan_line, resolve_config
+    from pipeline.run import plan_line, resolve_config
 
     settings = run / SETTINGS_FILE
     if not settings.is_file():

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from core.config_files import SETTINGS_FILE
 from core.errors import DataError
 from core.files import lock_holder
 from core.manifest import MANIFEST_NAME
@@ -21,7 +22,6 @@ EVENTS_NAME = "events.jsonl"
 METRICS_FILE = "metrics.jsonl"
 PLAN_FILE = "plan.json"
 SAMPLES_FILE = "samples.jsonl"
-SETTINGS_FILE = "settings.json"
 
 STAGES = {"pretrain": "training", "finetune": "instruction", "preference": "preference"}
 """Directories of a run that hold a training, and the section of the settings that may place it elsewhere."""

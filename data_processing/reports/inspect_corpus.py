@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import nearest
+from core.config_files import SETTINGS_FILE
 from core.errors import CorruptArtifactError, DataError
 from data_processing.document import utf8_size
 from data_processing.formats.archives import TAR_SUFFIXES
@@ -30,9 +31,6 @@ from data_processing.reports.corpus_files import (
 )
 from data_processing.reports.line_search import lines_with
 from data_processing.sources.raw_files import shared_name
-
-SETTINGS_NAME = "settings.json"
-"""What a run was configured with; `pipeline.run` writes it."""
 
 MOST_NAMES = 100_000
 """Names that are compared with one that is unknown: a few seconds; arbitrary."""
@@ -82,7 +80,7 @@ def find_places(path: str | Path) -> Places:
     path = Path(path)
     if (path / REPORT_NAME).is_file():
         return replace(_places_of_run(path.parent), corpus=path) if path.name == "corpus" else Places(path)
-    if (path / "corpus" / REPORT_NAME).is_file() or (path / SETTINGS_NAME).is_file():
+    if (path / "corpus" / REPORT_NAME).is_file() or (path / SETTINGS_FILE).is_file():
         places = _places_of_run(path)
         if (places.corpus / REPORT_NAME).is_file():
             return places
@@ -216,7 +214,7 @@ def sample(places: Places, reason: str, number: int) -> list[dict[str, Any]]:
 
 def _places_of_run(run: Path) -> Places:
     """The places that a run's settings name, else those below it."""
-    settings = read_report(run / SETTINGS_NAME).get("data", {}) if (run / SETTINGS_NAME).is_file() else {}
+    settings = read_report(run / SETTINGS_FILE).get("data", {}) if (run / SETTINGS_FILE).is_file() else {}
     corpus, dataset = settings.get("output_dir"), settings.get("dataset_dir")
     return Places(Path(corpus or run / "corpus"), run, Path(dataset or run / "dataset"))
 

@@ -9,11 +9,10 @@ from safetensors.torch import load_file
 from core.manifest import write_manifest
 from evaluation.language_model import load_language_model
 from evaluation.model_card import model_card
-from evaluation.run_facts import SETTINGS_NAME, default_places, gather_run_facts
+from evaluation.run_facts import default_places, gather_run_facts
 from evaluation.run_report import run_page, write_run_report
 from evaluation.suite import Suite, place_of_results, run_suite
 from evaluation.task_files import read_task
-from pipeline.run import SETTINGS_FILE
 from tests.inference.tiny_models import save_tiny_model
 
 
@@ -128,10 +127,6 @@ def test_the_page_shows_what_each_part_of_the_run_left(run: Path) -> None:
         assert shown in page, shown
     assert "training.<wbr>seed" in page
     assert f"--config-dir {run / 'settings.json'}" in page
-
-
-def test_the_settings_of_a_run_are_looked_for_where_the_line_writes_them() -> None:
-    assert SETTINGS_NAME == SETTINGS_FILE
 
 
 def test_feedback_is_counted_line_by_line(run: Path) -> None:

@@ -79,10 +79,10 @@ def test_only_text_and_stop_tokens_can_be_said(chat_model: ChatModel, base_model
 
 @pytest.mark.parametrize("seed", range(5))
 def test_streamed_pieces_joined_are_the_whole_answer(chat_model: ChatModel, seed: int) -> None:
-    stream = chat_model.stream_chat(QUESTION, **WILD, seed=seed)
+    stream = chat_model.stream(QUESTION, **WILD, seed=seed)
     assert "".join(stream) == chat_model.chat(QUESTION, **WILD, seed=seed)
     assert stream.finish_reason in ("stop", "length")
-    text = chat_model.stream_text("iron", **WILD, seed=seed)
+    text = chat_model.stream("iron", **WILD, seed=seed)
     assert "".join(text) == chat_model.generate("iron", **WILD, seed=seed)
 
 
@@ -102,7 +102,7 @@ def test_an_answer_ends_before_the_first_stop_text_streamed_or_not_and_nothing_i
     for _ in chat_model.engine.stream(chat_model.prompt_ids("One"), chat_model.settings(**WILD, seed=seed)):
         steps += 1
     assert reply.num_tokens < steps
-    stream = chat_model.stream_text("One", **WILD, seed=seed, stop=stop)
+    stream = chat_model.stream("One", **WILD, seed=seed, stop=stop)
     assert ("".join(stream), stream.finish_reason) == (expected, "stop")
 
 
@@ -112,7 +112,7 @@ def test_a_character_is_streamed_when_its_last_byte_is_there(
     ids = chat_model.tokenizer.encode("é😀漢 x")
     assert len(ids) > 9, "the characters are split over byte tokens"
     says(chat_model, ids, monkeypatch)
-    pieces = list(chat_model.stream_chat(QUESTION))
+    pieces = list(chat_model.stream(QUESTION))
     assert pieces[:3] == ["é", "😀", "漢"]
     assert "".join(pieces) == "é😀漢 x"
 
@@ -122,7 +122,7 @@ def test_a_character_that_never_becomes_whole_ends_as_a_mark(
 ) -> None:
     ids = chat_model.tokenizer.encode("a😀")[:-1]
     says(chat_model, ids, monkeypatch)
-    stream = chat_model.stream_chat(QUESTION)
+    stream = chat_model.stream(QUESTION)
     pieces = list(stream)
     assert pieces == ["a", "\ufffd"]
     assert "".join(pieces) == chat_model.tokenizer.decode(ids)
@@ -170,12 +170,11 @@ def test_a_wrong_setting_is_an_error_before_the_first_piece(
     chat_model: ChatModel, value: dict[str, float]
 ) -> None:
     [name] = value
-    for ask in (chat_model.generate, chat_model.stream_text):
-        with pytest.raises(ConfigError, match=name):
-            ask("iron", **value)
-    for ask_messages in (chat_model.chat, chat_model.stream_chat):
-        with pytest.raises(ConfigError, match=name):
-            ask_messages(QUESTION, **value)
+    for prompt in ("iron", QUESTION):
+        ask = chat_model.generate if isinstance(prompt, str) else chat_model.chat
+        for asked in (ask, chat_model.stream):
+            with pytest.raises(ConfigError, match=name):
+                asked(prompt, **value)
     with pytest.raises(ConfigError, match=name):
         chat_model.complete([], **value)
 
@@ -185,7 +184,7 @@ def test_a_prompt_that_fills_the_context_is_an_error_with_both_counts(chat_model
     with pytest.raises(DataError, match="prompt is 201 tokens long and the model's context is 128 tokens"):
         chat_model.generate(long)
     with pytest.raises(DataError, match=r"prompt is 204 tokens long .* 128 tokens"):
-        chat_model.stream_chat([{"role": "user", "content": long}])
+        chat_model.stream([{"role": "user", "content": long}])
 
 
 def test_messages_that_are_no_conversation_are_an_error(chat_model: ChatModel, base_model: ChatModel) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import DataError
 from core.files import lock
-from training.run_log import SETTINGS_FILE, find_trainings, read_samples, read_training, smoothed
+from training.run_log import find_trainings, read_samples, read_training, smoothed
 from training.session import row_loaders
 
 
@@ -111,12 +111,6 @@ def test_the_trainings_of_a_run_are_found_also_where_the_settings_placed_them(tm
     )
     assert find_trainings(run) == [elsewhere, run / "finetune"]
     assert find_trainings(run / "finetune") == [run / "finetune"]
-
-
-def test_the_settings_of_a_run_have_the_name_that_their_writer_gives_them() -> None:
-    from pipeline import run
-
-    assert run.SETTINGS_FILE == SETTINGS_FILE
 
 
 def test_a_run_that_only_collects_so_far_has_no_trainings(tmp_path: Path) -> None:
