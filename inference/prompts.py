@@ -106,17 +106,26 @@ def _parse_record(line: str, place: str) -> dict[str, Any]:
     expected = 'expected an object with either "prompt" or "messages"'
     try:
         record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        # Python's reader takes more than JSON has, which could not be written with the reply.
+        json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        code = ord(error.object[error.start])
+        raise DataError(
+            f"{place}: a lone surrogate U+{code:04X}, which is half of a character and cannot be written in UTF-8; "
+            "remove it, or replace it by U+FFFD"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not valid JSON ({error}); {expected}") from None
     if not isinstance(record, dict):
-        raise DataError(f"{place}: {expected}, found {type(record).__name__}")
+        raise DataError(f"{place}: {expected}, found {line.strip():.60}")
     present = [key for key in RECORD_KEYS if key in record]
     if len(present) != 1:
-        found = " and ".join(present) or f"the keys {sorted(record)}"
+        found = " and ".join(present) or (f"the keys {', '.join(sorted(record))}" if record else "{}")
         raise DataError(f"{place}: {expected}, found {found}")
-    wanted: type = str if present[0] == "prompt" else list
-    if not isinstance(record[present[0]], wanted):
+    key = present[0]
+    if not isinstance(record[key], str if key == "prompt" else list):
+        wanted = "a text" if key == "prompt" else "a list of messages"
         raise DataError(
-            f"{place}: {present[0]!r} is of type {type(record[present[0]]).__name__}, expected {wanted.__name__}"
+            f"{place}: {key}: expected {wanted}, found {json.dumps(record[key], ensure_ascii=False):.60}"
         )
     return record

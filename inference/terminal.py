@@ -53,6 +53,9 @@ class TerminalChat:
         notes: TextIO,
     ) -> None:
         self.conversation = Conversation(chat_model, system=system)
+        directory = chat_model.directory
+        # Now: later, another model may lie there.
+        self._fingerprint = "" if directory is None else model_fingerprint(directory)
         self.system = system
         self.sampling = sampling
         self._output = output
@@ -172,8 +175,7 @@ class TerminalChat:
         if directory is None:
             raise DataError("this model was loaded from no directory that feedback could be kept in")
         path, messages = feedback_file(directory), self.conversation.messages
-        model = model_fingerprint(directory)
-        append_feedback(path, messages, rating=rating, correction=correction, model=model)
+        append_feedback(path, messages, rating=rating, correction=correction, model=self._fingerprint)
         self._note(f"(kept in {path})")
 
     def _set(self, name: str, value: str) -> None:

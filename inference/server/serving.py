@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.errors import MissingDependencyError
+from core.errors import ConfigError, MissingDependencyError
 from inference.chat import ChatModel
 from inference.continuous_batch import ContinuousBatch
 from inference.feedback import model_fingerprint
@@ -51,16 +51,30 @@ class ServerSettings:
 
 
 def new_application(chat_model: ChatModel, settings: ServerSettings) -> Application:
-    """The routes around a model; its scheduler runs until `close`."""
+    """The routes around a model; its scheduler runs until `close`.
+
+    Raises:
+        ConfigError: there is no memory for so many answers at the same time.
+    """
     directory = chat_model.directory
     assert directory is not None, "a model that was loaded from a directory"
     metrics = Metrics()
-    scheduler = Scheduler(
-        lambda: ContinuousBatch(chat_model.engine, max_rows=settings.max_running, allowed=chat_model.allowed),
-        lambda prompt: PromptReading(chat_model.engine, prompt),
-        max_running=settings.max_running,
-        max_waiting=settings.max_waiting,
-    )
+    try:
+        scheduler = Scheduler(
+            lambda: ContinuousBatch(
+                chat_model.engine, max_rows=settings.max_running, allowed=chat_model.allowed
+            ),
+            lambda prompt: PromptReading(chat_model.engine, prompt),
+            max_running=settings.max_running,
+            max_waiting=settings.max_waiting,
+        )
+    except RuntimeError as error:  # as torch says it, on a CPU without a class of its own
+        if "memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"--max-running {settings.max_running}: found no memory for so many contexts of "
+            f"{chat_model.engine.context} tokens; choose fewer"
+        ) from error
     return Application(
         chat_model,
         scheduler,

@@ -287,10 +287,10 @@ def test_a_place_for_replies_that_cannot_be_is_refused_before_the_model_is_looke
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"prompt": "a"}\n{"prompt": 1}', r"p\.jsonl:2: 'prompt' is of type int"),
+        ('{"prompt": "a"}\n{"prompt": 1}', r"p\.jsonl:2: prompt: expected a text, found 1"),
         ('{"prompt": "a"}\n\n{"messages": [{"role": "user"}]}', r"p\.jsonl:3: message 0 has no 'content'"),
         (json.dumps({"prompt": "é" * 40}), r"p\.jsonl:1: the prompt is 81 tokens long and .* 64 tokens"),
-        ('{"prompt": "\\ud800"}', r"p\.jsonl:1: the text.* a lone surrogate"),
+        ('{"prompt": "\\ud800"}', r"p\.jsonl:1: a lone surrogate"),
         ("\n\n", r"p\.jsonl: holds no prompt"),
     ],
     ids=lambda value: value[:20],

@@ -1,9 +1,11 @@
 """The conversation in a terminal, with lines and Ctrl-C from a script."""
 
+import functools
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from core.errors import DataError, Preempted
 from inference.chat import ChatModel
 from inference.command_line import NAMES
+from inference.feedback import model_fingerprint
 from inference.terminal import COMMANDS, TerminalChat, line_reader
 from tests.inference.tiny_models import save_tiny_model, tiny_model
 from tokenization.tokenizer import Tokenizer
@@ -194,6 +197,25 @@ def test_feedback_is_kept_beside_the_run_and_a_correction_is_what_was_said(
     assert len({r["model"] for r in records}) == 1 and len(records[0]["model"]) == 64
     assert chat.conversation.messages[-1] == {"role": "assistant", "content": "Fe."}
     assert notes.count(f"(kept in {run.absolute()}/feedback.jsonl)") == 3
+
+
+def test_feedback_names_the_model_that_answered_and_not_the_one_that_lies_there_now(
+    small_tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    place = save_tiny_model(tmp_path / "m", small_tokenizer)
+    answered = model_fingerprint(place)
+
+    def lines() -> Iterator[str]:
+        yield "iron?"
+        shutil.rmtree(place)
+        save_tiny_model(place, small_tokenizer, seed=1)
+        yield "/good"
+        raise EOFError
+
+    chat = TerminalChat(ChatModel.load(place), {"max_tokens": 2}, output=io.StringIO(), notes=io.StringIO())
+    chat.run(functools.partial(next, lines()))
+    (record,) = [json.loads(line) for line in (place / "feedback.jsonl").read_text().splitlines()]
+    assert record["model"] == answered != model_fingerprint(place)
 
 
 def test_feedback_that_cannot_be_written_is_reported_and_the_conversation_goes_on(

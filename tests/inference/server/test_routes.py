@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import ConfigError
 from inference.chat import ChatModel
+from inference.server.serving import ServerSettings, new_application
 from tests.inference.server.server_kit import PoisonedBatch, RunningServer, running
 
 USER = {"role": "user", "content": "iron?"}
@@ -104,6 +106,14 @@ def test_log_probabilities_are_those_of_the_model(server: RunningServer, served_
         for token in ids
         if served_model.tokenizer.token_bytes(token) < b"\x80"
     ] == [name for name in logprobs["tokens"] if not name.startswith("bytes:") and name.isascii()]
+
+
+def test_more_answers_at_a_time_than_there_is_memory_for_are_refused(served_model: ChatModel) -> None:
+    too_many = ServerSettings(name="m", defaults={}, feedback=Path("x"), max_running=10**9)
+    with pytest.raises(
+        ConfigError, match=r"--max-running 1000000000: found no memory for so many contexts of 512"
+    ):
+        new_application(served_model, too_many)
 
 
 def test_the_texts_of_special_tokens_are_text(server: RunningServer, served_model: ChatModel) -> None:
