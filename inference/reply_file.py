@@ -136,7 +136,7 @@ class KeptReplies:
                 self._file.write(json.dumps({"task": dict(task)}) + "\n")
         elif changed := _changed(self._begun, task):
             raise MismatchError(
-                f"{self.path}: an interrupted run left {len(self.replies)} replies here that are to something else "
+                f"{self.path}: an interrupted run left {counted(len(self.replies))} here to something else "
                 f"({changed}); repeat its command to finish it, move the file away, or name another output"
             )
         self._begun = dict(task)
@@ -153,10 +153,10 @@ class KeptReplies:
             )
         if changed := _changed(begun, task):
             raise MismatchError(
-                f"{self._output}: holds {count} replies to something else ({changed}); {REPLACE}"
+                f"{self._output}: holds {counted(count)} to something else ({changed}); {REPLACE}"
             )
         if sha256_file(self._output) != manifest.get("sha256"):
-            raise DataError(f"{self._output}: was changed since its {count} replies were written; {REPLACE}")
+            raise DataError(f"{self._output}: was changed after {counted(count)} had been written; {REPLACE}")
         return count
 
     def add(self, number: int, reply: Reply) -> None:
@@ -200,6 +200,11 @@ class KeptReplies:
         # What could not be written is tried once more by closing, and has been told of.
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def counted(replies: int) -> str:
+    """So many replies, in words."""
+    return "1 reply" if replies == 1 else f"{replies} replies"
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ def _into_file(
     flags: Namespace, records: list[PromptRecord], sampling: SamplingOptions, write: Writer
 ) -> None:
     from inference.feedback import model_fingerprint
-    from inference.reply_file import KeptReplies
+    from inference.reply_file import KeptReplies, counted
 
     asked = _asked(flags, records)
     with KeptReplies(Path(flags.output), overwrite=flags.overwrite) as kept:
@@ -126,7 +126,7 @@ def _into_file(
             **{name: settings[name] for name in NAMES},
         }
         if (finished := kept.begin(task)) is not None:
-            _note(f"{flags.output}: finished already, {finished} replies; --overwrite makes them anew")
+            _note(f"{flags.output}: finished already, {counted(finished)}; --overwrite makes them anew")
             return
         done = len(kept.replies)
         if done:
@@ -138,7 +138,7 @@ def _into_file(
         ):
             kept.add(number, reply)
         kept.finish(write((record, kept.replies[number]) for number, record in enumerate(asked)))
-    _note(f"{len(asked)} replies written to {flags.output}")
+    _note(f"{counted(len(asked))} written to {flags.output}")
 
 
 def _load(flags: Namespace, records: list[PromptRecord]) -> "ChatModel":

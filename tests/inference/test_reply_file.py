@@ -111,7 +111,7 @@ def test_without_a_reply_nothing_is_left(tmp_path: Path) -> None:
 def test_replies_to_something_else_are_neither_used_nor_overwritten(tmp_path: Path) -> None:
     output = tmp_path / "out.txt"
     content = interrupted(output)
-    reason = r"out\.txt\.partial: an interrupted run left 3 replies .*\(temperature was 0\.5, now 0\.7\); repeat its"
+    reason = r"out\.txt\.partial: an interrupted run left 3 replies here .*\(temperature was 0\.5, now 0\.7\); repeat its"
     for overwrite in (False, True):
         with pytest.raises(MismatchError, match=reason), KeptReplies(output, overwrite=overwrite) as kept:
             kept.begin({**TASK, "temperature": 0.7})
@@ -138,7 +138,7 @@ def test_a_finished_file_is_known_again_and_replaced_only_when_that_is_said(tmp_
         assert kept.begin(other) == 1
     output.write_text("mine\n")
     with (
-        pytest.raises(DataError, match=r"out\.txt: was changed since its 1 replies"),
+        pytest.raises(DataError, match=r"out\.txt: was changed after 1 reply had been written"),
         KeptReplies(output) as kept,
     ):
         kept.begin(other)
