@@ -83,6 +83,8 @@ def main(arguments: list[str]) -> int:
         ending = _ending("--output", flags.output, REPLY_FORMATS)
         if Path(flags.output).absolute() == Path(flags.prompts).absolute():
             raise UsageError(f"--output {flags.output}: is the file of the prompts; choose another name")
+    elif flags.overwrite:
+        raise UsageError("--overwrite: there is no --output that it could be for; name one, or leave it out")
     log_to_console(verbose=flags.debug)
     records = _read_records(flags.prompts, is_jsonl=prompts_are_jsonl, as_messages=flags.chat)
 

@@ -10,7 +10,7 @@ from core.files import check_writable
 from core.logs import log_to_console
 from inference.command_line import Parser, given_sampling, whole_number
 from inference.server.address import check_certificate, host_name, listen, web_origin
-from inference.server.http import Access
+from inference.server.http import Access, Limits
 from pipeline.command import run_command
 
 logger = logging.getLogger(__name__)
@@ -147,8 +147,7 @@ def main(arguments: list[str]) -> int:
         # Imported after flags and address are checked: torch takes a second to load.
         from inference.chat import ChatModel, newest_run
         from inference.feedback import feedback_file
-        from inference.server.http import Limits
-        from inference.server.serving import ServerSettings, serve
+        from inference.server.serving import ServerSettings, new_application, serve
 
         chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
         assert chat_model.directory is not None
@@ -162,6 +161,7 @@ def main(arguments: list[str]) -> int:
             limits=Limits(drain_seconds=flags.drain_seconds),
             access=access,
         )
+        app = new_application(chat_model, settings)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(chat_model.description, file=sys.stderr)
@@ -169,7 +169,7 @@ def main(arguments: list[str]) -> int:
         print(f"serving {settings.name} at {scheme}://{shown}:{port}/ (Ctrl-C ends it)", file=sys.stderr)
         if access.api_key is None and host not in ("127.0.0.1", "::1"):
             logger.warning("anybody who reaches this address may ask; --api-key-file FILE asks for a key")
-        serve(chat_model, settings, listening, certificate)
+        serve(app, settings.limits, listening, certificate)
     return 0
 
 

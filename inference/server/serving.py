@@ -120,8 +120,8 @@ def new_server(
 
 
 def serve(
-    chat_model: ChatModel,
-    settings: ServerSettings,
+    app: Application,
+    limits: Limits,
     listening: socket.socket,
     certificate: tuple[Path, Path] | None = None,
 ) -> None:
@@ -130,11 +130,10 @@ def serve(
     Raises:
         Exception: what made it impossible to answer anything more; whoever watches over the process can start another.
     """
-    app = new_application(chat_model, settings)
     # uvicorn raises a signal once more when it has ended, for whoever was there before: it shall not end us then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    asyncio.run(run(new_server(app, settings.limits, certificate), app, listening))
+    asyncio.run(run(new_server(app, limits, certificate), app, listening))
     if app.failure is not None:
         raise app.failure
 

@@ -327,6 +327,8 @@ def test_a_bad_prompt_is_named_by_file_and_line_before_anything_is_written(
         ),
         (["--prompts", "p.txt", "--weights", "int4"], UsageError, "^--weights: invalid choice: 'int4'"),
         (["--prompts", "p.txt", "--output", "./p.txt"], UsageError, "is the file of the prompts"),
+        (["--prompts", "p.txt", "--overwrite"], UsageError, "^--overwrite: there is no --output"),
+        (["--prompts", ""], UsageError, "^--prompts '': expected a name that ends in"),
         (["--prompts", "none.txt"], DataError, r"--prompts none.txt: cannot be read \(No such file"),
         (["--prompts", "p.txt", "--batch-size", "0"], UsageError, "^--batch-size: .* found '0'"),
         ([], UsageError, "the following arguments are required: --prompts"),

@@ -111,7 +111,7 @@ def test_without_a_reply_nothing_is_left(tmp_path: Path) -> None:
 def test_replies_to_something_else_are_neither_used_nor_overwritten(tmp_path: Path) -> None:
     output = tmp_path / "out.txt"
     content = interrupted(output)
-    reason = r"out\.txt\.partial: an interrupted run left 3 replies here .*\(temperature was 0\.5, now 0\.7\); repeat its"
+    reason = r"out\.txt\.partial: an interrupted run left 3 replies .*\(temperature was 0\.5, now 0\.7\); repeat its"
     for overwrite in (False, True):
         with pytest.raises(MismatchError, match=reason), KeptReplies(output, overwrite=overwrite) as kept:
             kept.begin({**TASK, "temperature": 0.7})
