@@ -109,8 +109,10 @@ class Scheduler:
         self._closing = False
         self._jobs: dict[int, _Job] = {}
         """By the batch's key; touched by the thread alone."""
-        self._readings: deque[tuple[_Job, PromptReading]] = deque()
-        """Touched by the thread alone."""
+        self._to_read: deque[_Job] = deque()
+        """Prompts to score; touched by the thread alone."""
+        self._reading: PromptReading | None = None
+        """Of the first of them; the others have no cache yet."""
         self._num_ended = 0
         self._mean_seconds = 0.0
         self.num_running = self.num_failed = 0
@@ -188,14 +190,14 @@ class Scheduler:
             self.failure = error
         with self._changed:
             self._closing = True
-            left = [*self._jobs.values(), *(job for job, _ in self._readings), *self._added]
+            left = [*self._jobs.values(), *self._to_read, *self._added]
         for job in left:
             self._end(job)
             job.deliver(job.index, Failure(self.failure or RuntimeError("the server ends")))
 
     def _step(self) -> None:
-        if self._readings:
-            self._read_on()
+        if self._to_read:
+            self._read_on(self._to_read[0])
         try:
             events = self._batch.step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be answered
@@ -205,27 +207,34 @@ class Scheduler:
             self._deliver(event)
         self._count_running()
 
-    def _read_on(self) -> None:
-        """Read the next piece of the first prompt that is to be scored."""
-        job, reading = self._readings[0]
+    def _read_on(self, job: _Job) -> None:
+        """Read the next piece of a prompt that is to be scored, the first of them."""
+        assert isinstance(job.request, PromptToScore), "others wait in the batch"
         try:
-            scores = reading.step()
+            if self._reading is None:
+                self._reading = self._new_reading(job.request)
+            scores = self._reading.step()
         except Exception as error:  # noqa: BLE001 - it concerns this prompt alone
-            self._readings.popleft()
+            self._leave_reading(job)
             self._fail(job, error)
             return
         if scores is not None:
-            self._readings.popleft()
+            self._leave_reading(job)
             self._end(job, is_answered=True)
             job.deliver(job.index, scores)
 
+    def _leave_reading(self, job: _Job) -> None:
+        if job is self._to_read[0]:
+            self._reading = None
+        self._to_read.remove(job)
+
     def _count_running(self) -> None:
-        self.num_running = self._batch.num_running + bool(self._readings)
+        self.num_running = self._batch.num_running + bool(self._to_read)
 
     def _admit(self) -> bool:
         """Take over what was submitted and cancelled, waiting until there is something to do; False = end."""
         with self._changed:
-            while not (self._added or self._cancelled or self._closing or self._jobs or self._readings):
+            while not (self._added or self._cancelled or self._closing or self._jobs or self._to_read):
                 self._changed.wait()
             if self._closing:
                 return False
@@ -237,9 +246,9 @@ class Scheduler:
                 self._batch.cancel(key)
                 del self._jobs[key]
                 self._end(job)
-        for entry in [entry for entry in self._readings if entry[0].ticket in cancelled]:
-            self._readings.remove(entry)
-            self._end(entry[0])
+        for job in [job for job in self._to_read if job.ticket in cancelled]:
+            self._leave_reading(job)
+            self._end(job)
         for job in added:
             if job.ticket in cancelled:
                 self._end(job)
@@ -249,11 +258,11 @@ class Scheduler:
         return True
 
     def _add(self, job: _Job) -> None:
+        if isinstance(job.request, PromptToScore):
+            self._to_read.append(job)
+            return
         try:
-            if isinstance(job.request, PromptToScore):
-                self._readings.append((job, self._new_reading(job.request)))
-            else:
-                self._jobs[self._batch.add(job.rest)] = job
+            self._jobs[self._batch.add(job.rest)] = job
         except Exception as error:  # noqa: BLE001 - it concerns this request alone
             self._fail(job, error)
 

@@ -3,9 +3,11 @@
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -142,8 +144,15 @@ def test_a_prompt_that_is_scored_does_not_hold_up_what_runs_and_can_be_cancelled
     served_model: ChatModel,
 ) -> None:
     order: list[str] = []
+    alive: weakref.WeakSet[PromptReading] = weakref.WeakSet()
+    most_alive = [0]
 
     class Watched(PromptReading):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            alive.add(self)
+            most_alive.append(len(alive))
+
         def step(self) -> PromptScores | None:
             order.append("piece")
             return super().step()
@@ -169,6 +178,7 @@ def test_a_prompt_that_is_scored_does_not_hold_up_what_runs_and_can_be_cancelled
     between = order[: order.index("scores")]
     assert between.count("piece") == 4 and between.count("token") >= 3
     assert order.count("scores") == 1, "a cancelled prompt was told of"
+    assert max(most_alive) == 1, "one that waits had a cache already"
 
 
 def test_a_prompt_that_cannot_be_scored_fails_alone(served_model: ChatModel) -> None:
