@@ -285,7 +285,14 @@ MESSAGES = st.lists(
 )
 BODIES = st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()) | st.tuples(
     st.fixed_dictionaries(
-        {}, optional={"messages": MESSAGES, "prompt": st.text(max_size=20), "max_tokens": st.just(2)}
+        {},
+        optional={
+            "messages": MESSAGES,
+            "prompt": st.text(max_size=20) | st.lists(st.integers(-1, 400), max_size=4),
+            "max_tokens": st.integers(0, 2),
+            "echo": st.booleans(),
+            "logprobs": st.integers(0, 20),
+        },
     ),
     st.dictionaries(FIELDS, JSON, max_size=3),
 ).map(lambda parts: json.dumps({**parts[0], **parts[1]}).encode())  # fmt: skip
