@@ -242,15 +242,13 @@ def _explain(cls: type[Config], error: ValidationError, origin: str) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(where + _explain_unknown(cls, location, item["input"]))
         elif item["type"] == "value_error":
-            message = item["msg"].removeprefix("Value error, ")
-            section = ".".join(location)
-            lines.append(f"{where}{section + ': ' if section else ''}{message}")
+            section = f"{'.'.join(location)}: " if location else ""
+            lines.append(f"{where}{section}{item['msg'].removeprefix('Value error, ')}")
         else:
             # Of a union's members each complains; the tag of the member is no part of the user's key.
             key = ".".join(part for part in location if part in _all_field_names(cls) or part.isdigit())
-            lines.append(
-                f"{where}{key}: {expectation(item)}, found {json.dumps(item['input'], default=str):.200}"
-            )
+            found = json.dumps(item["input"], default=str)
+            lines.append(f"{where}{key}: {expectation(item)}, found {found:.200}")
     return "; ".join(dict.fromkeys(lines))
 
 
