@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.progress import progress
+from data_processing.rows.split_corpus import LEARNED_FROM
 from data_processing.rows.token_rows import TokenRows
 from data_processing.rules.decontaminate import ngram_hashes
 from data_processing.rules.hash_set import HashSet
@@ -55,8 +56,13 @@ class TrainingText:
     def __init__(self, places: DataPlaces, tokenizer: Tokenizer) -> None:
         self.places = places
         self.tokenizer = tokenizer
-        kept = (places.dataset, places.instructions)
-        self.rows = [TokenRows(place / "train") for place in kept if place is not None]
+        kept = [
+            place / split
+            for place in (places.dataset, places.instructions)
+            if place
+            for split in LEARNED_FROM
+        ]
+        self.rows = [TokenRows(place) for place in kept if place.is_dir()]
         self.fingerprint = " ".join(rows.fingerprint for rows in self.rows)
 
     def sample_ids(self, most: int) -> NDArray[np.int64]:

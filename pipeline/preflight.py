@@ -118,6 +118,10 @@ def check(config: PipelineConfig, sources: Sources | None, *, trains: bool = Tru
             listed_files(config.data.file_list)
         elif not is_url(config.data.raw_dir):
             existing_directory(config.data.raw_dir)
+    for place in config.data.more_data:
+        if not (is_url(place) or place.is_file()):
+            with _naming("data.more_data"):
+                existing_directory(place)
     if holds_password(config.data.sql):
         raise ConfigError(
             "data.sql.url holds a password, and settings are written into the run's files; write ${NAME} in its place "
@@ -226,6 +230,7 @@ def check_named_files(config: PipelineConfig) -> None:
     for setting, path in (
         ("data.blocklist.documents", blocklist.documents),
         ("data.blocklist.patterns", blocklist.patterns),
+        ("data.learned", config.data.learned),
         *(("data.decontamination.files", path) for path in decontamination.files),
         ("tokenizer.path", config.tokenizer.path),
         *(("tokenizer.references", path) for path in config.tokenizer.references),

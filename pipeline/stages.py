@@ -6,6 +6,7 @@ Longer than other files because the whole line is to be seen in one place.
 
 import logging
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,13 @@ from data_processing.dataset_builder import DatasetBuilder
 from data_processing.reports.corpus_files import CORPUS_NAME, REPORT_NAME
 from data_processing.reports.data_report import TOKENIZER_REPORT, write_data_report
 from data_processing.reports.forgetting import read_forgotten
+from data_processing.rows.learned_texts import LEARNED_NAME
+from data_processing.rows.split_corpus import REPLAY
+from data_processing.rows.token_rows import TokenRows
 from data_processing.sources.remote_files import is_url
 from data_processing.text_cleaner import TextCleaner
 from evaluation.line_evaluation import evaluate_line
+from evaluation.run_facts import SETTINGS_NAME
 from evaluation.run_report import write_run_report
 from evaluation.suite import SCORES
 from inference.model_directory import find_model
@@ -94,11 +99,15 @@ def build_dataset(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str
         num_workers=data.num_workers,
         work_dir=out.parent,
         augmentation=data.augmentation,
+        learned=data.learned,
     )
     dataset = builder.build_from_jsonl(
         inputs["collect"].directory / CORPUS_NAME, data.train_split, data.val_split, data.test_split
     )
-    return save_rows(dataset, out)
+    report = save_rows(dataset, out)
+    if data.learned is not None:  # who divides the corpus again needs it
+        shutil.copyfile(data.learned, out / LEARNED_NAME)
+    return report
 
 
 def report_data(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -133,7 +142,15 @@ def pretrain(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
         tokenizer=tokenizer,
         lineage=facts,
     )
-    return train_on_rows(trainer, settings, dataset, out)
+    replayed = None if config.training.replay_share is None else TokenRows(dataset / REPLAY)
+    return train_on_rows(
+        trainer,
+        settings,
+        dataset,
+        out,
+        replayed=replayed,
+        replay_share=config.training.replay_share or 0.0,
+    )
 
 
 def prepare_instructions(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -179,6 +196,11 @@ def _given_tokenizer(config: PipelineConfig) -> Mapping[str, Any]:
     return {"given tokenizer": tokenizer.fingerprint}
 
 
+def _learned_before(config: PipelineConfig) -> Mapping[str, Any]:
+    learned = config.data.learned
+    return {} if learned is None else {"learned documents": sha256_or_missing(learned)}
+
+
 def _rows_if(allowed: bool, stage: str) -> frozenset[str]:
     return frozenset({stage}) if allowed else frozenset()
 
@@ -199,7 +221,7 @@ def digests_database(config: PipelineConfig) -> Path | None:
 
 
 def own_places(config: PipelineConfig) -> list[Path]:
-    """Where the run writes: its directory, and the explicit places outside of it."""
+    """Where the run writes, and the runs that it goes on from did: directories, and explicit places outside of them."""
     explicit = (
         config.data.output_dir,
         config.tokenizer.output_dir,
@@ -208,7 +230,9 @@ def own_places(config: PipelineConfig) -> list[Path]:
         config.instruction.output_dir,
         config.preference.output_dir,
     )
-    return [config.run.directory, *(place for place in explicit if place is not None)]
+    parent = config.run.parent
+    earlier = [] if parent is None else own_places(PipelineConfig.from_file(parent / SETTINGS_NAME))
+    return [config.run.directory, *(place for place in explicit if place is not None), *earlier]
 
 
 COLLECT_SETTINGS = (
@@ -271,6 +295,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
                 | section("model", c.model, "max_position_embeddings")
             ),
             needs=("collect", "tokenizer"),
+            sources=_learned_before,
             place=lambda c: place_in_run("dataset", c.data.dataset_dir, c),
             version=2,
             repair=_repair_rows,

@@ -1,0 +1,440 @@
+"""A run brought up to date with new documents and with what people said of its answers, and compared with itself.
+
+from pipeline.update import update_run
+update = update_run("runs/mine", data=["new_texts"], feedback=["runs/mine/feedback.jsonl"])
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.config_files import lay_over
+from core.device_manager import DeviceManager
+from core.distributed import joined
+from core.errors import DataError, UsageError
+from core.files import atomic_write, lock, remove
+from core.manifest import read_manifest
+from core.stage import Artifact, Decision, Inputs, Selection, Stage
+from core.training_config import PipelineConfig
+from data_processing.document import Dropped
+from data_processing.reports.forgetting import FORGOTTEN_NAME, read_forgotten
+from data_processing.rows.conversations import to_conversation
+from data_processing.rows.json_records import read_json_records
+from data_processing.rows.learned_texts import LEARNED_NAME, LearnedTexts
+from data_processing.rows.split_corpus import learned_from
+from evaluation.comparison import Two, compare_models, objections
+from evaluation.run_facts import SETTINGS_NAME
+from evaluation.suite import SCORES
+from evaluation.texts import divided_corpus
+from evaluation.training_text import DataPlaces
+from inference.model_directory import UPDATES, latest_number
+from pipeline.cleaning import where_now
+from pipeline.generations import Update, check_is_run, directory_of, record_of, updates_of, use
+from pipeline.initial_model import weights_digest
+from pipeline.run import train_llm_from_scratch
+from pipeline.sources import Sources
+from pipeline.stage_parts import section, sha256_or_missing
+from pipeline.stages import cache_beside, line
+from pipeline.together import Caller, answer_calls
+
+logger = logging.getLogger(__name__)
+
+FEEDBACK_NAME = "new_feedback.jsonl"
+"""In the directory of an update: the records that it learns from, as they were when it began."""
+
+REPLAY_SHARE = 0.5
+PEAK_SHARE = 0.5
+"""Of the learning rate that the run was trained with."""
+
+MOST_PASSES = 4.0
+"""Over new documents: more repetitions teach little (Muennighoff et al. 2023)."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an update is to learn.
+
+    Attributes:
+        data: Directories and files of new documents, absolute.
+        feedback: Files of what people said of answers, absolute.
+        feedback_weight: How often one of these is learned for once that another record is.
+        overrides: Settings laid over those of the run.
+    """
+
+    data: tuple[str, ...]
+    feedback: tuple[str, ...]
+    feedback_weight: float
+    overrides: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """As the record of an update keeps it."""
+        return {
+            "data": list(self.data),
+            "feedback": list(self.feedback),
+            "feedback_weight": self.feedback_weight,
+            "overrides": dict(self.overrides),
+        }
+
+
+def update_run(
+    run: str | Path,
+    *,
+    data: Sequence[str | Path] = (),
+    feedback: Sequence[str | Path] = (),
+    feedback_weight: float = 1.0,
+    tolerance: float = 0.02,
+    overrides: Mapping[str, Any] | None = None,
+    sources: Sources | None = None,
+    command: str = "",
+    announce: Callable[[Decision], None] | None = None,
+) -> Update | None:
+    """Train what `run` stands for further on what is new, and let `run` stand for the result if that is no worse.
+
+    Without `data` and `feedback`, new is what was added to the places that the run's documents come from. The same call
+    again goes on where an earlier one stopped, whatever stopped it. Nothing of the run is changed but `latest`.
+
+    Args:
+        data: Directories and files of new documents.
+        feedback: Files of what people said of answers, or of other instruction records; alone, no text is learned.
+        feedback_weight: How often such a record is learned for once that one of the run's own is (above 0 to 100).
+        tolerance: How many more bits per byte held-out text may take, as a share (`evaluation.comparison.objections`).
+        overrides: Settings laid over those of the run, by section.
+        sources: As given to `train_llm_from_scratch`, where the run's texts came from Python.
+        command: What the user typed, for the record.
+
+    Returns:
+        The update, with `objections` among its facts; None where nothing is new.
+
+    Raises:
+        UsageError: another update of the run is not finished.
+        DataError: it is no run, what it was made from is gone, or what is named cannot be read.
+        LockedError: another process updates the run.
+        BloomeryError: as `train_llm_from_scratch`.
+    """
+    run = Path(run)
+    with joined() as world:
+        if not world.is_main:
+            answer_calls(world, lambda: train_llm_from_scratch(None, sources))
+            return None
+        with Caller(world) as caller:
+            check_is_run(run)
+            asked = Asked(
+                data=tuple(str(Path(place).absolute()) for place in data),
+                feedback=tuple(str(Path(place).absolute()) for place in feedback),
+                feedback_weight=feedback_weight,
+                overrides=overrides or {},
+            )
+            with lock(run / UPDATES / ".lock", held=run):
+                update = _begun(run, asked, command)
+
+                def train(config: PipelineConfig, selection: Selection, *more: Stage[PipelineConfig]) -> Any:
+                    return caller.call(
+                        lambda: train_llm_from_scratch(
+                            config, sources, selection=selection, announce=announce, more_stages=more
+                        )
+                    )
+
+                if update is None or not _carry_out(update, asked, train):
+                    return None
+                update = _judged(update, tolerance)
+    return update
+
+
+def _begun(run: Path, asked: Asked, command: str) -> Update | None:
+    """The update that was not finished, if it was to learn the same; else a new one; None where nothing is new."""
+    known = updates_of(run)
+    parent = latest_number(run)
+    unfinished = next((update for update in known if not update.is_finished), None)
+    if unfinished is not None:
+        if unfinished.facts["asked"] != asked.as_json():
+            raise UsageError(
+                f"{run}: update {unfinished.number} is not finished, and it was to learn something else; go on with it "
+                f"({unfinished.facts['command'] or 'the same call'}), or give it up with `python scripts/update.py "
+                f"{run} --give-up`"
+            )
+        logger.info("going on with update %d of %s", unfinished.number, run)
+        return unfinished
+    records = list(_new_records(run, asked.feedback, known))
+    if asked.feedback and not records and not asked.data:
+        logger.info("%s: every usable record was learned before", ", ".join(asked.feedback))
+        return None
+    number = max((update.number for update in known), default=0) + 1
+    update = Update(run, number, {"parent": parent, "asked": asked.as_json(), "command": command})
+    directory = update.directory
+    remove(directory)  # what a kill left before there was a record
+    with lock(directory / ".lock", held=directory):
+        if records:
+            atomic_write(directory / FEEDBACK_NAME, "".join(f"{record}\n" for record in records))
+        forgotten = read_forgotten(run) | read_forgotten(directory_of(run, parent))
+        if forgotten:
+            acts = [
+                {"source": source, "action": "forget", "because": "", "time": ""}
+                for source in sorted(forgotten)
+            ]
+            atomic_write(directory / FORGOTTEN_NAME, "".join(f"{json.dumps(act)}\n" for act in acts))
+    return update.record()
+
+
+def _new_records(run: Path, files: Sequence[str], known: Sequence[Update]) -> Iterator[str]:
+    """Each usable record that no update has learned, as one line of JSON."""
+    seen: set[str] = set()
+    for update in known:
+        snapshot = update.directory / FEEDBACK_NAME
+        if snapshot.is_file():
+            seen.update(snapshot.read_text(encoding="utf-8").splitlines())
+    unusable = 0
+    for file in files:
+        for record in read_json_records(Path(file)):
+            item = None if record.problem else to_conversation(record.value, source=f"{file}:{record.line}")
+            if item is None or isinstance(item, Dropped):
+                unusable += 1
+                continue
+            line_of_json = json.dumps(record.value, ensure_ascii=False, sort_keys=True)
+            if line_of_json not in seen:
+                seen.add(line_of_json)
+                yield line_of_json
+    if unusable:
+        logger.info(
+            "feedback: %d records have nothing to learn (rated down without a correction, or broken)",
+            unusable,
+        )
+
+
+Train = Callable[..., Any]
+
+
+def _carry_out(update: Update, asked: Asked, train: Train) -> bool:
+    """Bring everything up to date that the news reach, and compare; False where there were no news."""
+    earlier = _Run.open(directory_of(update.run, update.parent))
+    records = update.directory / FEEDBACK_NAME
+    if asked.data or not asked.feedback:
+        config = _learning_text(update, asked, earlier)
+        artifacts = train(config, Selection(until="dataset")).artifacts
+        new = artifacts["dataset"].metrics["splits"].get("train")
+        if new is not None:
+            logger.info(
+                "%s new documents of %s tokens, to be learned %.1f times",
+                f"{new['documents']:,}",
+                f"{new['tokens']:,}",
+                config.training.epochs,
+            )
+            train(config, Selection(), _comparison(update, earlier, config))
+            return True
+        if not records.is_file():
+            logger.info("%s: no document is new; nothing was changed", update.run)
+            remove(record_of(update.run, update.number))
+            remove(update.directory)
+            return False
+        logger.info("no document is new; going on with what people said")
+        for artifact in artifacts.values():
+            remove(artifact.directory)
+    config = _learning_answers(update, asked, earlier)
+    selection = Selection(skip=frozenset({"collect", "tokenizer", "dataset", "pretrain"}))
+    train(config, selection, _comparison(update, earlier, config))
+    return True
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A finished run or update: its settings, and where its stages' results are."""
+
+    directory: Path
+    config: PipelineConfig
+    places: Mapping[str, Path]
+
+    @classmethod
+    def open(cls, directory: Path) -> "_Run":
+        config = PipelineConfig.from_file(directory / SETTINGS_NAME)
+        places = {stage.name: where_now(stage.place(config), config, directory) for stage in line()}
+        return cls(directory, config, places)
+
+    def metrics(self, stage: str) -> Mapping[str, Any]:
+        """What a finished stage measured.
+
+        Raises:
+            DataError: it is not finished.
+        """
+        manifest = read_manifest(self.places[stage])
+        if manifest is None or manifest.get("status") != "complete":
+            raise DataError(
+                f"{self.directory}: has no finished {stage} (looked in {self.places[stage]}); an update goes on from a "
+                "run of scripts/train_llm_from_scratch.py that came to its end"
+            )
+        metrics: Mapping[str, Any] = manifest["metrics"]
+        return metrics
+
+    @property
+    def data(self) -> DataPlaces:
+        """Where its text is."""
+        return DataPlaces(self.places["collect"], self.places["dataset"])
+
+    @property
+    def answering(self) -> Path | None:
+        """The model that answers, if it has one."""
+        finals = (self.places[stage] / "final" for stage in ("preference", "finetune"))
+        return next((final for final in finals if (final / "config.json").is_file()), None)
+
+    @property
+    def continuing(self) -> Path:
+        """The model that continues text."""
+        return self.places["pretrain"] / "final"
+
+
+def _learning_text(update: Update, asked: Asked, earlier: _Run) -> PipelineConfig:
+    """The settings of a run that learns new documents beside a share of the known ones, and then the answers anew."""
+    learned = update.directory / LEARNED_NAME
+    dataset, training = earlier.metrics("dataset"), earlier.metrics("pretrain")
+    earlier.metrics("collect")
+    if not learned.is_file():
+        known = learned_from(divided_corpus(earlier.data))
+        before = earlier.config.data.learned
+        (known if before is None else known | LearnedTexts.from_file(before)).save(learned)
+    share = earlier.config.training.replay_share or 0.0
+    passes = training["num_tokens"] * (1.0 - share) / dataset["splits"]["train"]["tokens"]
+    places = [str(place) for place in earlier.config.data.more_data]
+    return _settled(
+        update,
+        asked,
+        earlier,
+        {
+            "data": {
+                "more_data": [*places, *(place for place in asked.data if place not in places)],
+                "learned": str(learned),
+                "output_dir": None,
+                "dataset_dir": None,
+            },
+            "tokenizer": {"path": None, "output_dir": None},
+            "training": {
+                "init_from": str(earlier.continuing),
+                "replay_share": REPLAY_SHARE,
+                "learning_rate": earlier.config.training.learning_rate * PEAK_SHARE,
+                "matrix_learning_rate": earlier.config.training.matrix_learning_rate * PEAK_SHARE,
+                "total_steps": None,
+                "time_budget_seconds": None,
+                "warmup_steps": None,
+                "epochs": round(min(max(passes, 1.0), MOST_PASSES), 3),
+                "output_dir": None,
+            },
+        },
+    )
+
+
+def _learning_answers(update: Update, asked: Asked, earlier: _Run) -> PipelineConfig:
+    """The settings of a run that takes text and pretrained model of another one as they are, and tunes anew."""
+    for stage in ("collect", "tokenizer", "dataset", "pretrain"):
+        earlier.metrics(stage)
+    report = update.directory / "data_report"
+    if not report.exists() and earlier.places["data_report"].is_dir():
+        shutil.copytree(earlier.places["data_report"], report)
+    return _settled(
+        update,
+        asked,
+        earlier,
+        {
+            "data": {
+                "output_dir": str(earlier.places["collect"]),
+                "dataset_dir": str(earlier.places["dataset"]),
+            },
+            "tokenizer": {"output_dir": str(earlier.places["tokenizer"])},
+            "training": {"output_dir": str(earlier.places["pretrain"])},
+        },
+    )
+
+
+def _settled(update: Update, asked: Asked, earlier: _Run, changes: Mapping[str, Any]) -> PipelineConfig:
+    records = update.directory / FEEDBACK_NAME
+    more_records = {str(file): weight for file, weight in earlier.config.instruction.more_data.items()}
+    if records.is_file():
+        more_records[str(records)] = asked.feedback_weight
+    common: dict[str, Any] = {
+        "run": {
+            "dir": str(update.directory),
+            "parent": str(earlier.directory),
+            "time_budget": None,
+            "preset": None,
+        },
+        # Shards are named by their content, so that what was read for the run is not read again.
+        "data": {"cache_dir": cache_beside(earlier.places["collect"], earlier.config)},
+        "instruction": {"more_data": more_records, "output_dir": None},
+        "preference": {"output_dir": None},
+    }
+    layers = lay_over(lay_over(earlier.config.to_dict(), common), changes)
+    return PipelineConfig.from_dict(lay_over(layers, asked.overrides), origin=f"update of {update.run}")
+
+
+def _comparison(update: Update, earlier: _Run, config: PipelineConfig) -> Stage[PipelineConfig]:
+    """The stage behind the others in which both models are measured."""
+
+    def run(config: PipelineConfig, inputs: Inputs, out: Path) -> Mapping[str, Any]:
+        return _compared(update, earlier, config, inputs)
+
+    return Stage(
+        name="comparison",
+        run=run,
+        settings=lambda c: section("evaluation", c.evaluation, without="tasks"),
+        needs=("pretrain", "dataset", "collect"),
+        wants=("instructions", "finetune", "preference"),
+        sources=lambda c: {
+            "earlier models": [
+                weights_digest(path) for path in (earlier.continuing, earlier.answering) if path is not None
+            ],
+            "tasks": [[path.stem, sha256_or_missing(path)] for path in c.evaluation.tasks],
+        },
+        place=lambda c: c.run.directory / "comparison",
+    )
+
+
+def _compared(update: Update, earlier: _Run, config: PipelineConfig, inputs: Inputs) -> dict[str, Any]:
+    def final(*stages: str) -> Path | None:
+        found: list[Artifact] = [inputs[stage] for stage in stages if stage in inputs]
+        return found[0].directory / "final" if found else None
+
+    continuing, answering = final("pretrain"), final("preference", "finetune")
+    assert continuing is not None
+    learned_text = inputs["dataset"].directory != earlier.places["dataset"]
+    records = update.directory / FEEDBACK_NAME
+    return compare_models(
+        config.evaluation,
+        DeviceManager(config.training.device),
+        continuing=Two(earlier.continuing, continuing),
+        answering=None
+        if answering is None or earlier.answering is None
+        else Two(earlier.answering, answering),
+        earlier=earlier.data if learned_text else None,
+        now=DataPlaces(inputs["collect"].directory, inputs["dataset"].directory) if learned_text else None,
+        conversations=inputs["instructions"].directory if "instructions" in inputs else None,
+        corrections=[records] if records.is_file() else [],
+        scores=config.run.directory / SCORES,
+    )
+
+
+def _judged(update: Update, tolerance: float) -> Update:
+    """The update with what speaks against it; where nothing does, the run stands for it from now on."""
+    manifest = read_manifest(update.directory / "comparison")
+    assert manifest is not None
+    found = objections(manifest["metrics"], tolerance=tolerance)
+    update = update.record(comparison=manifest["metrics"], tolerance=tolerance, objections=found)
+    if not found:
+        use(update.run, update.number, because="no worse than what it was made from")
+    return update
+
+
+def give_up(run: Path) -> int:
+    """Delete the update that is not finished, with what it made; returns its number.
+
+    Raises:
+        UsageError: there is none.
+        LockedError: a process works on it.
+    """
+    check_is_run(run)
+    with lock(run / UPDATES / ".lock", held=run):
+        unfinished = next((update for update in updates_of(run) if not update.is_finished), None)
+        if unfinished is None:
+            raise UsageError(f"{run}: no update of it is unfinished")
+        remove(record_of(run, unfinished.number))
+        remove(unfinished.directory)
+    return unfinished.number
