@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from evaluation.language_model import LanguageModel, load_language_model
 from evaluation.task_files import Task, prompts, read_task
 from evaluation.tasks import Outcome, run_task

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from core.config import parse_overrides
 from core.device_manager import DeviceManager
 from core.files import write_json
