@@ -24,7 +24,7 @@ from core.threads import share_the_machine
 from core.training_config import PipelineConfig
 from evaluation.comparison import Two, compare_models
 from evaluation.training_text import DataPlaces
-from pipeline.generations import use
+from pipeline.generations import Update, use
 from pipeline.run import train_llm_from_scratch
 from pipeline.update import update_run
 
@@ -64,16 +64,18 @@ def main(arguments: list[str]) -> int:
             which: {kind: round(metrics[kind][which]["bits_per_byte"], 4) for kind in metrics}
             for which in ("old", "new")
         }
-        new = PipelineConfig.from_file(update.directory / "settings.json")
+        evaluation = PipelineConfig.from_file(update.directory / "settings.json").evaluation
         print(name, results[name], flush=True)
         write_json(out / "results.json", results)
         now = DataPlaces(update.directory / "corpus", update.directory / "dataset")
-    both = settings_for(out / "both", flags.base, round(flags.steps * (1 + share_new(update, tokens))))
+    both = settings_for(
+        out / f"both-{flags.new.name}", flags.base, round(flags.steps * (1 + share_new(update, tokens)))
+    )
     scratch = train_llm_from_scratch(
         merge(both, {"data": {"more_data": [str(flags.new)]}}), selection=Selection(until="pretrain")
     )
     found = compare_models(
-        new.evaluation,
+        evaluation,
         DeviceManager("cpu"),
         continuing=Two(
             out / "base" / "pretrain" / "final", scratch.artifacts["pretrain"].directory / "final"
@@ -93,12 +95,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def share_new(update: Any, tokens: int) -> float:
+def share_new(update: Update, tokens: int) -> float:
     """How many new tokens there are for one of the first documents."""
-    import json
-
-    report = json.loads((update.directory / "dataset" / "dataset_report.json").read_text(encoding="utf-8"))
-    return float(report["splits"]["train"]["tokens"]) / tokens
+    return float(update.facts["learned"]["tokens"]) / tokens
 
 
 def settings_for(run: Path, raw: Path, steps: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def gather_run_facts(places: Places, run: Path, *, settings: Facts) -> dict[str,
 
     Keys: `name`, `command` (what makes the run again), `stages` (the manifests), `data` and `dataset` (their reports,
     or empty), `logs` (the trainings), `evaluation`, `scores` (of the last models, by stage), `shape` (the `config.json`
-    of the last model), `feedback` (counts, or None) and `settings`.
+    of the last model), `feedback` (counts, or None), `curriculum` and `settings`.
     """
     present = {stage: place for stage, place in places.items() if place.is_dir()}
     trained = [stage for stage in TRAININGS if (places[stage] / "final" / "config.json").is_file()]
@@ -67,10 +68,80 @@ def gather_run_facts(places: Places, run: Path, *, settings: Facts) -> dict[str,
         "scores": {stage: _scores(run, places[stage] / "final") for stage in trained},
         "shape": _object(places[trained[-1]] / "final" / "config.json") if trained else {},
         "feedback": _feedback(run / FEEDBACK_NAME),
+        "curriculum": curriculum(run),
         "settings": {
             f"{section}.{key}": value for section, values in settings.items() for key, value in values.items()
         },
     }
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one run added to those before it; None where it trained nothing of the kind.
+
+    Attributes:
+        run: Its directory.
+        begun_with: The model that its pretraining began with; None = weights drawn anew.
+        documents, tokens: That were new to it, to learn from.
+        num_tokens: That its pretraining read, repetitions and replayed ones included.
+        steps, learning_rate, replay_share: Of pretraining.
+        conversations: That it was tuned on.
+        tuning_steps: Of instruction tuning.
+    """
+
+    run: str
+    begun_with: str | None = None
+    documents: int | None = None
+    tokens: int | None = None
+    num_tokens: int | None = None
+    steps: int | None = None
+    learning_rate: float | None = None
+    replay_share: float | None = None
+    conversations: int | None = None
+    tuning_steps: int | None = None
+
+
+def curriculum(run: Path) -> list[dict[str, Any]]:
+    """What each run learned, the first one first, as JSON (`Learned`); one whose directory is gone is only named.
+
+    Raises:
+        CorruptArtifactError: settings or a manifest are damaged.
+    """
+    settings = run / SETTINGS_NAME
+    if not settings.is_file():
+        return [asdict(Learned(str(run)))]
+    config = json_object(settings, mistake=CorruptArtifactError)
+    parent = config["run"].get("parent")
+    return [*(curriculum(Path(parent)) if parent else []), asdict(_learned(run, config))]
+
+
+def _learned(run: Path, config: Mapping[str, Any]) -> Learned:
+    is_update = config["run"].get("parent") is not None
+
+    def made(stage: str, explicit: str | None) -> Mapping[str, Any]:
+        # What an update takes as it is lies in the run that made it, and is told of there.
+        place = Path(explicit) if explicit and not is_update else run / stage
+        manifest = read_manifest(place)
+        return manifest if manifest is not None and manifest.get("status") == "complete" else {}
+
+    dataset = made("dataset", config["data"].get("dataset_dir")).get("metrics", {})
+    pretraining = made("pretrain", config["training"].get("output_dir"))
+    tuning = made("finetune", config["instruction"].get("output_dir")).get("metrics", {})
+    train = dataset.get("splits", {}).get("train", {})
+    training = pretraining.get("config", {}).get("training", {})
+    measured = pretraining.get("metrics", {})
+    return Learned(
+        run=str(run),
+        begun_with=training.get("init_from"),
+        documents=train.get("documents"),
+        tokens=train.get("tokens"),
+        num_tokens=measured.get("num_tokens"),
+        steps=measured.get("num_steps"),
+        learning_rate=training.get("learning_rate"),
+        replay_share=training.get("replay_share"),
+        conversations=made("instructions", None).get("metrics", {}).get("conversations"),
+        tuning_steps=tuning.get("num_steps"),
+    )
 
 
 def _object(path: Path) -> dict[str, Any]:

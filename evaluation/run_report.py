@@ -3,8 +3,9 @@
 Written from the files that the stages leave, in the data report's style; the page asks nothing of anybody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from core.errors import DataError
 from core.files import atomic_write
@@ -198,6 +199,28 @@ def _feedback_section(feedback: Mapping[str, int] | None) -> Html:
     )
 
 
+CURRICULUM_HEAD = [
+    "run",
+    "new documents",
+    "new tokens",
+    "steps",
+    "learning rate",
+    "replayed share",
+    "conversations",
+]
+LEARNED = ("documents", "tokens", "steps", "learning_rate", "replay_share", "conversations")
+
+
+def _learned_rows(curriculum: Sequence[Facts]) -> list[list[Any]]:
+    """A row a run; none of a run that began with nothing, because the other tables say what it learned."""
+    if len(curriculum) == 1:
+        return []
+    return [
+        [name(run["run"]), *("–" if run[key] is None else num(run[key]) for key in LEARNED)]
+        for run in curriculum
+    ]
+
+
 def _lineage_section(facts: Facts) -> Html:
     rows = [
         [
@@ -225,6 +248,7 @@ def _lineage_section(facts: Facts) -> Html:
         "Equal settings over equal files give equal fingerprints.",
         paragraph("The same run again:"),
         excerpt_block(facts["command"]),
+        table("What was learned, run after run", CURRICULUM_HEAD, _learned_rows(facts["curriculum"])),
         table("Stages", ["stage", "result", "made from", "time"], rows),
         table("Versions", [], [[key, name(value)] for key, value in versions.items()]),
         openings(details(Html(f'All settings <span class="count">{len(settings)}</span>'), *tables)),

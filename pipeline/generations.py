@@ -17,6 +17,9 @@ from core.json_files import json_object
 from evaluation.run_facts import SETTINGS_NAME
 from inference.model_directory import LATEST, UPDATES, latest_number
 
+FEEDBACK_NAME = "new_feedback.jsonl"
+"""In the directory of an update: the records that it learns from, as they were when it began."""
+
 HISTORY = "history.jsonl"
 """In `updates`: one line for each time that another update came into use (`time`, `number`, `before`, `because`)."""
 
@@ -40,6 +43,11 @@ class Update:
     def directory(self) -> Path:
         """Its run directory."""
         return directory_of(self.run, self.number)
+
+    @property
+    def records(self) -> Path:
+        """The file of records that it learns from; there is none where it learns from text alone."""
+        return self.directory / FEEDBACK_NAME
 
     @property
     def parent(self) -> int:

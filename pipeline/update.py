@@ -27,13 +27,22 @@ from data_processing.rows.json_records import read_json_records
 from data_processing.rows.learned_texts import LEARNED_NAME, LearnedTexts
 from data_processing.rows.split_corpus import learned_from
 from evaluation.comparison import Two, compare_models, objections
-from evaluation.run_facts import SETTINGS_NAME
+from evaluation.run_facts import SETTINGS_NAME, curriculum
 from evaluation.suite import SCORES
 from evaluation.texts import divided_corpus
 from evaluation.training_text import DataPlaces
 from inference.model_directory import UPDATES, latest_number
 from pipeline.cleaning import where_now
-from pipeline.generations import Update, check_is_run, directory_of, record_of, updates_of, use
+from pipeline.generations import (
+    FEEDBACK_NAME,
+    Update,
+    check_is_run,
+    directory_of,
+    line_of,
+    record_of,
+    updates_of,
+    use,
+)
 from pipeline.initial_model import weights_digest
 from pipeline.run import train_llm_from_scratch
 from pipeline.sources import Sources
@@ -42,9 +51,6 @@ from pipeline.stages import cache_beside, line
 from pipeline.together import Caller, answer_calls
 
 logger = logging.getLogger(__name__)
-
-FEEDBACK_NAME = "new_feedback.jsonl"
-"""In the directory of an update: the records that it learns from, as they were when it began."""
 
 REPLAY_SHARE = 0.5
 PEAK_SHARE = 0.5
@@ -158,7 +164,7 @@ def _begun(run: Path, asked: Asked, command: str) -> Update | None:
             )
         logger.info("going on with update %d of %s", unfinished.number, run)
         return unfinished
-    records = list(_new_records(run, asked.feedback, known))
+    records = list(_new_records(asked.feedback, _records_before(run, parent)))
     if asked.feedback and not records and not asked.data:
         logger.info("%s: every usable record was learned before", ", ".join(asked.feedback))
         return None
@@ -168,7 +174,7 @@ def _begun(run: Path, asked: Asked, command: str) -> Update | None:
     remove(directory)  # what a kill left before there was a record
     with lock(directory / ".lock", held=directory):
         if records:
-            atomic_write(directory / FEEDBACK_NAME, "".join(f"{record}\n" for record in records))
+            atomic_write(update.records, "".join(f"{record}\n" for record in records))
         forgotten = read_forgotten(run) | read_forgotten(directory_of(run, parent))
         if forgotten:
             acts = [
@@ -179,13 +185,15 @@ def _begun(run: Path, asked: Asked, command: str) -> Update | None:
     return update.record()
 
 
-def _new_records(run: Path, files: Sequence[str], known: Sequence[Update]) -> Iterator[str]:
-    """Each usable record that no update has learned, as one line of JSON."""
-    seen: set[str] = set()
-    for update in known:
-        snapshot = update.directory / FEEDBACK_NAME
-        if snapshot.is_file():
-            seen.update(snapshot.read_text(encoding="utf-8").splitlines())
+def _records_before(run: Path, number: int) -> list[Update]:
+    """The updates that have learned from records, of those that `number` goes on from and itself."""
+    line = line_of(run, number)
+    return [update for update in updates_of(run) if update.number in line and update.records.is_file()]
+
+
+def _new_records(files: Sequence[str], before: Sequence[Update]) -> Iterator[str]:
+    """Each usable record that was not learned before, as one line of JSON."""
+    seen = {line for update in before for line in update.records.read_text(encoding="utf-8").split("\n")}
     unusable = 0
     for file in files:
         for record in read_json_records(Path(file)):
@@ -210,7 +218,6 @@ Train = Callable[..., Any]
 def _carry_out(update: Update, asked: Asked, train: Train) -> bool:
     """Bring everything up to date that the news reach, and compare; False where there were no news."""
     earlier = _Run.open(directory_of(update.run, update.parent))
-    records = update.directory / FEEDBACK_NAME
     if asked.data or not asked.feedback:
         config = _learning_text(update, asked, earlier)
         artifacts = train(config, Selection(until="dataset")).artifacts
@@ -224,7 +231,7 @@ def _carry_out(update: Update, asked: Asked, train: Train) -> bool:
             )
             train(config, Selection(), _comparison(update, earlier, config))
             return True
-        if not records.is_file():
+        if not update.records.is_file():
             logger.info("%s: no document is new; nothing was changed", update.run)
             remove(record_of(update.run, update.number))
             remove(update.directory)
@@ -290,9 +297,8 @@ def _learning_text(update: Update, asked: Asked, earlier: _Run) -> PipelineConfi
     dataset, training = earlier.metrics("dataset"), earlier.metrics("pretrain")
     earlier.metrics("collect")
     if not learned.is_file():
-        known = learned_from(divided_corpus(earlier.data))
-        before = earlier.config.data.learned
-        (known if before is None else known | LearnedTexts.from_file(before)).save(learned)
+        known, before = learned_from(divided_corpus(earlier.data)), earlier.places["dataset"] / LEARNED_NAME
+        (known | LearnedTexts.from_file(before) if before.is_file() else known).save(learned)
     share = earlier.config.training.replay_share or 0.0
     passes = training["num_tokens"] * (1.0 - share) / dataset["splits"]["train"]["tokens"]
     places = [str(place) for place in earlier.config.data.more_data]
@@ -346,10 +352,15 @@ def _learning_answers(update: Update, asked: Asked, earlier: _Run) -> PipelineCo
 
 
 def _settled(update: Update, asked: Asked, earlier: _Run, changes: Mapping[str, Any]) -> PipelineConfig:
-    records = update.directory / FEEDBACK_NAME
-    more_records = {str(file): weight for file, weight in earlier.config.instruction.more_data.items()}
-    if records.is_file():
-        more_records[str(records)] = asked.feedback_weight
+    # What updates learned from lies in them, wherever the run is by now.
+    more_records = {
+        str(file): weight
+        for file, weight in earlier.config.instruction.more_data.items()
+        if file.name != FEEDBACK_NAME
+    }
+    for one in [*_records_before(update.run, update.parent), *([update] if update.records.is_file() else [])]:
+        more_records[str(one.records)] = float(one.facts["asked"]["feedback_weight"])
+    first = _Run.open(update.run)
     common: dict[str, Any] = {
         "run": {
             "dir": str(update.directory),
@@ -358,11 +369,13 @@ def _settled(update: Update, asked: Asked, earlier: _Run, changes: Mapping[str, 
             "preset": None,
         },
         # Shards are named by their content, so that what was read for the run is not read again.
-        "data": {"cache_dir": cache_beside(earlier.places["collect"], earlier.config)},
+        "data": {"cache_dir": cache_beside(first.places["collect"], first.config)},
         "instruction": {"more_data": more_records, "output_dir": None},
         "preference": {"output_dir": None},
     }
-    layers = lay_over(lay_over(earlier.config.to_dict(), common), changes)
+    before = earlier.config.to_dict()
+    before["instruction"] = {**before["instruction"], "more_data": {}}
+    layers = lay_over(lay_over(before, common), changes)
     return PipelineConfig.from_dict(lay_over(layers, asked.overrides), origin=f"update of {update.run}")
 
 
@@ -396,7 +409,6 @@ def _compared(update: Update, earlier: _Run, config: PipelineConfig, inputs: Inp
     continuing, answering = final("pretrain"), final("preference", "finetune")
     assert continuing is not None
     learned_text = inputs["dataset"].directory != earlier.places["dataset"]
-    records = update.directory / FEEDBACK_NAME
     return compare_models(
         config.evaluation,
         DeviceManager(config.training.device),
@@ -407,7 +419,7 @@ def _compared(update: Update, earlier: _Run, config: PipelineConfig, inputs: Inp
         earlier=earlier.data if learned_text else None,
         now=DataPlaces(inputs["collect"].directory, inputs["dataset"].directory) if learned_text else None,
         conversations=inputs["instructions"].directory if "instructions" in inputs else None,
-        corrections=[records] if records.is_file() else [],
+        corrections=[update.records] if update.records.is_file() else [],
         scores=config.run.directory / SCORES,
     )
 
@@ -417,7 +429,12 @@ def _judged(update: Update, tolerance: float) -> Update:
     manifest = read_manifest(update.directory / "comparison")
     assert manifest is not None
     found = objections(manifest["metrics"], tolerance=tolerance)
-    update = update.record(comparison=manifest["metrics"], tolerance=tolerance, objections=found)
+    update = update.record(
+        learned=curriculum(update.directory)[-1],
+        comparison=manifest["metrics"],
+        tolerance=tolerance,
+        objections=found,
+    )
     if not found:
         use(update.run, update.number, because="no worse than what it was made from")
     return update

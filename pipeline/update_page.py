@@ -52,8 +52,11 @@ def _name(number: int) -> str:
 
 
 def _learned(update: Update) -> str:
-    asked = update.facts["asked"]
-    return ", ".join([*asked["data"], *asked["feedback"]]) or "what was added to its documents"
+    asked, learned = update.facts["asked"], update.facts.get("learned", {})
+    what = ", ".join([*asked["data"], *asked["feedback"]]) or "what was added to its documents"
+    if learned.get("documents") is not None:
+        what += f" ({learned['documents']:,} new documents, {learned['steps']:,} steps)"
+    return what
 
 
 def _state(update: Update) -> str:
