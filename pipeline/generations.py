@@ -143,6 +143,11 @@ def use(run: Path, number: int, *, because: str) -> int:
         finished = [str(n) for n, update in known.items() if update.is_finished]
         found = "did not come to its end" if number in known else "is none"
         raise UsageError(f"{run}: update {number} {found} (there are: {', '.join(['0', *finished])})")
+    return stand_for(run, number, because=because)
+
+
+def stand_for(run: Path, number: int, *, because: str) -> int:
+    """As `use`, of an update that is known to be whole."""
     before = latest_number(run)
     if number != before:
         (run / UPDATES).mkdir(exist_ok=True)

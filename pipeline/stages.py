@@ -231,7 +231,9 @@ def own_places(config: PipelineConfig) -> list[Path]:
         config.preference.output_dir,
     )
     parent = config.run.parent
-    earlier = [] if parent is None else own_places(PipelineConfig.from_file(parent / SETTINGS_NAME))
+    earlier = []
+    if parent is not None:  # which may have been moved since
+        earlier = [parent, *own_places(PipelineConfig.from_file(parent / SETTINGS_NAME))]
     return [config.run.directory, *(place for place in explicit if place is not None), *earlier]
 
 

@@ -4,6 +4,7 @@ from pipeline.update import update_run
 update = update_run("runs/mine", data=["new_texts"], feedback=["runs/mine/feedback.jsonl"])
 """
 
+import contextlib
 import json
 import logging
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 from core.config_files import lay_over
 from core.device_manager import DeviceManager
 from core.distributed import joined
-from core.errors import DataError, UsageError
+from core.errors import BloomeryError, DataError, UsageError
 from core.files import atomic_write, lock, remove
 from core.manifest import read_manifest
 from core.stage import Artifact, Decision, Inputs, Selection, Stage
@@ -40,8 +41,8 @@ from pipeline.generations import (
     directory_of,
     line_of,
     record_of,
+    stand_for,
     updates_of,
-    use,
 )
 from pipeline.initial_model import weights_digest
 from pipeline.run import train_llm_from_scratch
@@ -144,10 +145,27 @@ def update_run(
                         )
                     )
 
-                if update is None or not _carry_out(update, asked, train):
+                if update is None:
                     return None
-                update = _judged(update, tolerance)
-    return update
+                with _refusal_leaves_nothing(update):
+                    is_new = _carry_out(update, asked, train)
+                return _judged(update, tolerance) if is_new else None
+
+
+@contextlib.contextmanager
+def _refusal_leaves_nothing(update: Update) -> Iterator[None]:
+    """An update that is refused before its first stage is not one that has to be finished or given up."""
+    try:
+        yield
+    except BloomeryError:
+        if not (update.directory / SETTINGS_NAME).exists():
+            _delete(update)
+        raise
+
+
+def _delete(update: Update) -> None:
+    remove(record_of(update.run, update.number))
+    remove(update.directory)
 
 
 def _begun(run: Path, asked: Asked, command: str) -> Update | None:
@@ -233,8 +251,7 @@ def _carry_out(update: Update, asked: Asked, train: Train) -> bool:
             return True
         if not update.records.is_file():
             logger.info("%s: no document is new; nothing was changed", update.run)
-            remove(record_of(update.run, update.number))
-            remove(update.directory)
+            _delete(update)
             return False
         logger.info("no document is new; going on with what people said")
         for artifact in artifacts.values():
@@ -429,15 +446,15 @@ def _judged(update: Update, tolerance: float) -> Update:
     manifest = read_manifest(update.directory / "comparison")
     assert manifest is not None
     found = objections(manifest["metrics"], tolerance=tolerance)
-    update = update.record(
+    # First used and then finished: a kill in between is mended by the same command.
+    if not found:
+        stand_for(update.run, update.number, because="no worse than what it was made from")
+    return update.record(
         learned=curriculum(update.directory)[-1],
         comparison=manifest["metrics"],
         tolerance=tolerance,
         objections=found,
     )
-    if not found:
-        use(update.run, update.number, because="no worse than what it was made from")
-    return update
 
 
 def give_up(run: Path) -> int:
@@ -452,6 +469,7 @@ def give_up(run: Path) -> int:
         unfinished = next((update for update in updates_of(run) if not update.is_finished), None)
         if unfinished is None:
             raise UsageError(f"{run}: no update of it is unfinished")
-        remove(record_of(run, unfinished.number))
-        remove(unfinished.directory)
+        if latest_number(run) == unfinished.number:
+            stand_for(run, unfinished.parent, because="given up")
+        _delete(unfinished)
     return unfinished.number

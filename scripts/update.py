@@ -3,7 +3,6 @@
 import shlex
 import sys
 import textwrap
-from pathlib import Path
 
 from core.config import HELP_COLUMNS
 from core.errors import UsageError
@@ -39,10 +38,12 @@ NOT_USED = 1
 def parser() -> Parser:
     """The command line of this script."""
     result = Parser(
-        DESCRIPTION, sections=("training", "instruction", "preference", "evaluation"), examples=EXAMPLES
+        DESCRIPTION,
+        sections=("training", "instruction", "preference", "evaluation"),
+        examples=EXAMPLES,
+        run="the directory of a run of train_llm_from_scratch.py",
     )
     add = result.add_argument
-    add("run", metavar="RUN", type=Path, help="the directory of a run of train_llm_from_scratch.py")
     add(
         "--data",
         action="append",
