@@ -161,6 +161,10 @@ def _next_steps(result: TrainedLine, command: str) -> str:
         lines.append(
             f"                     python scripts/inspect_data.py {run} why FILE      (or trace, sample, forget)"
         )
+    if {"collect", "pretrain"} <= result.artifacts.keys():
+        lines.append(
+            f"  teach it more      python scripts/update.py {run} --data NEW      (or --feedback FILE)"
+        )
     if "collect" in result.artifacts:
         lines.append(f"  see what is done   {command} --plan")
     lines.append(f"  after a stop       {command}      (goes on where it was)")
