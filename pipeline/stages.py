@@ -31,7 +31,14 @@ from pipeline.initial_model import initial_source, lineage, load_initial_model, 
 from pipeline.preferring import ROW_SETTINGS, no_preferences, prefer, preference_rows, preference_source
 from pipeline.sources import Sources, collect_sources, source_facts
 from pipeline.stage_parts import place_in_run, save_rows, section, sha256_or_missing, train_on_rows
-from pipeline.tuning import conversation_rows, instruction_source, no_instructions, replayed_source, tune
+from pipeline.tuning import (
+    conversation_rows,
+    instruction_source,
+    no_instructions,
+    replayed_source,
+    replays_own_text,
+    tune,
+)
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_report import report_tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
@@ -147,7 +154,8 @@ def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     pretrained = inputs["pretrain"].directory / "final"
     tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
     config = making_up_for(config, inputs["pretrain"].metrics["elapsed_seconds"])
-    return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
+    dataset = inputs["dataset"].directory if "dataset" in inputs else None
+    return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out, dataset=dataset)
 
 
 def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -317,6 +325,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             run=finetune,
             settings=lambda c: section("instruction", c.instruction, without="data"),
             needs=("pretrain", "instructions", "tokenizer"),
+            reads_too=lambda c: ("dataset",) if replays_own_text(c) else (),
             sources=replayed_source,
             place=lambda c: place_in_run("finetune", c.instruction.output_dir, c),
             outputs="final/**/*",

@@ -163,9 +163,8 @@ def test_a_dry_run_trains_one_step_of_each_and_leaves_nothing(
 ) -> None:
     root, _ = trained
     everything = {"quality": True, "speed": True}
-    fresh = PipelineConfig.from_dict(
-        settings(root, run={"dir": str(tmp_path / "never")}, evaluation=everything)
-    )
+    changes = {"instruction": {"replay_share": 0.5}, "evaluation": everything}
+    fresh = PipelineConfig.from_dict(settings(root, run={"dir": str(tmp_path / "never")}, **changes))
     result = dry_run(fresh)
     assert result.artifacts["pretrain"].metrics["num_steps"] == 1
     assert result.artifacts["finetune"].metrics["num_steps"] == 1
