@@ -11,13 +11,11 @@ from core.training_config import OptimizationConfig, PipelineConfig
 from data_processing.rows.token_dataset import TokenDataset, save_dataset
 from data_processing.rows.token_rows import TokenRows
 from training.carrying_out import TrainingResult
-from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
-from training.preference_trainer import PreferenceTrainer
-from training.pretraining_trainer import PretrainingTrainer
 from training.resuming import agreed_checkpoint
 from training.run_log import read_training
 from training.run_plots import PLOTS_NAME, can_plot, write_plots
 from training.session import row_loaders
+from training.stage_trainer import StageTrainer
 
 
 def place_in_run(name: str, explicit: Path | None, config: PipelineConfig) -> Path:
@@ -44,7 +42,7 @@ def save_rows(dataset: TokenDataset, out: Path) -> dict[str, Any]:
 
 
 def train_on_rows(
-    trainer: PretrainingTrainer | InstructionFinetuningTrainer | PreferenceTrainer,
+    trainer: StageTrainer[Any],
     settings: OptimizationConfig,
     dataset: Path,
     out: Path,

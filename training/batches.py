@@ -111,6 +111,7 @@ class ReplayingBatches:
             replayed, batch_size=batches.batch_size, seed=derive_seed(batches.seed, "replay")
         )
         self.rows = batches.rows
+        self.replayed_rows = replayed
         self.batch_size = batches.batch_size
 
     @property
@@ -131,29 +132,42 @@ class ReplayingBatches:
     def micro_batches(self, numbers: Iterable[int]) -> Iterator[Batch]:
         """The micro-batches of these numbers."""
         for number in numbers:
-            yield self._micro_batch(range(number * self.batch_size, (number + 1) * self.batch_size))
+            yield self._micro_batch(number)
+
+    def row_numbers(self, micro_batch: int) -> tuple[list[int], list[int]]:
+        """Which rows to be learned, and which replayed ones, are in the micro-batch of this number."""
+        turns = self._turns(micro_batch)
+        new, replayed = ([row for kind, row in turns if kind is wanted] for wanted in (False, True))
+        return new, replayed
 
     def in_micro_batches_of(self, num_rows: int) -> "ReplayingBatches":
         """The same rows in the same order, so many at a time."""
         batches = self._batches.in_micro_batches_of(num_rows)
-        return ReplayingBatches(batches, self._replayed.rows, share=self._share)
+        return ReplayingBatches(batches, self.replayed_rows, share=self._share)
 
-    def _micro_batch(self, positions: range) -> Batch:
-        new: list[int] = []
-        old: list[int] = []
-        order = []
-        for position in positions:
+    def _turns(self, micro_batch: int) -> list[tuple[bool, int]]:
+        """For each row of a micro-batch, whether it is replayed, and its number among its kind."""
+        turns = []
+        for position in range(micro_batch * self.batch_size, (micro_batch + 1) * self.batch_size):
             num_replayed = math.floor(position * self._share)
-            if math.floor((position + 1) * self._share) > num_replayed:
-                order.append((1, len(old)))
-                old.append(self._replayed.row_at(num_replayed))
-            else:
-                order.append((0, len(new)))
-                new.append(self._batches.row_at(position - num_replayed))
-        parts = self.rows.batch(new), self._replayed.rows.batch(old)
-        return to_tensors(
-            {key: np.stack([parts[kind][key][place] for kind, place in order]) for key in BATCH_KEYS}
-        )
+            is_replayed = math.floor((position + 1) * self._share) > num_replayed
+            row = (
+                self._replayed.row_at(num_replayed)
+                if is_replayed
+                else self._batches.row_at(position - num_replayed)
+            )
+            turns.append((is_replayed, row))
+        return turns
+
+    def _micro_batch(self, number: int) -> Batch:
+        is_replayed = np.array([kind for kind, _ in self._turns(number)])
+        new, replayed = self.row_numbers(number)
+        parts = self.rows.batch(new), self.replayed_rows.batch(replayed)
+        columns = {}
+        for key in BATCH_KEYS:
+            columns[key] = np.empty((self.batch_size, self.rows.metadata.max_length), dtype=np.int64)
+            columns[key][~is_replayed], columns[key][is_replayed] = parts[0][key], parts[1][key]
+        return to_tensors(columns)
 
 
 def _check_alike(train: TokenRows, replayed: TokenRows) -> None:
