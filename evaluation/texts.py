@@ -17,7 +17,7 @@ from data_processing.rows.json_records import read_json_lines
 from data_processing.rows.split_corpus import SplitCorpus
 from evaluation.language_model import LanguageModel
 from evaluation.likelihoods import Row, score_rows
-from evaluation.training_text import DataPlaces
+from evaluation.run_places import DataPlaces
 
 SPLITS = ("validation", "test", "train")
 

@@ -167,7 +167,12 @@ def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
         dataset=inputs["dataset"].directory,
         pretrained=inputs["pretrain"].directory / "final",
         tuned=next(
-            (inputs[name].directory / "final" for name in ("preference", "finetune") if name in inputs), None
+            (
+                (name, inputs[name].directory / "final")
+                for name in ("preference", "finetune")
+                if name in inputs
+            ),
+            None,
         ),
         instructions=inputs["instructions"].directory if "instructions" in inputs else None,
         document_masking=config.training.document_masking,
@@ -349,7 +354,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             sources=lambda c: {
                 "tasks": [[path.stem, sha256_or_missing(path)] for path in c.evaluation.tasks]
             },
-            version=2,
+            version=3,
             place=lambda c: c.run.directory / "evaluation",
         ),
     )

@@ -425,7 +425,7 @@ def test_tasks_samples_and_the_page_are_made_by_the_stage_and_its_results_by_the
     page = (artifact.directory / "report.html").read_text()
     assert "questions, 1-shot" in page.replace("<wbr>", "") and "Instruction tuning" in page
     scores = {path.name for path in (tmp_path / "run" / "scores").rglob("*.json")}
-    assert {"questions-1-shot.json", "quality.json", "speed.json", "text-test.json"} <= scores
+    assert {"questions-1-shot.json", "quality.json", "speed.json", "text-test-first-200.json"} <= scores
 
 
 def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
