@@ -23,7 +23,7 @@ from core.stage import Selection
 from core.threads import share_the_machine
 from core.training_config import PipelineConfig
 from evaluation.comparison import Two, compare_models
-from evaluation.training_text import DataPlaces
+from evaluation.run_places import DataPlaces
 from pipeline.generations import Update, use
 from pipeline.run import train_llm_from_scratch
 from pipeline.update import update_run

@@ -20,10 +20,10 @@ from evaluation.answers import Answer, Question, ask, evenly_spaced, questions_i
 from evaluation.intervals import differing_by_chance
 from evaluation.language_model import of_chat_model
 from evaluation.perplexity import evaluate_rows
+from evaluation.run_places import DataPlaces
 from evaluation.suite import Suite, place_of_results, run_suite
 from evaluation.task_files import read_tasks
 from evaluation.texts import Text, evaluate_texts, texts_of_split
-from evaluation.training_text import DataPlaces
 from inference.chat import ChatModel
 from tokenization.chat_template import render_chat
 

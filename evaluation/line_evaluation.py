@@ -14,9 +14,9 @@ from data_processing.rows.token_rows import TokenRows
 from evaluation.answers import Answer, ask, evenly_spaced, questions_in, score
 from evaluation.language_model import of_chat_model
 from evaluation.perplexity import evaluate_rows
+from evaluation.run_places import DataPlaces
 from evaluation.suite import Suite, place_of_results, run_suite
 from evaluation.task_files import read_tasks
-from evaluation.training_text import DataPlaces
 from inference.chat import ChatModel
 
 NUM_SHOWN_QUESTIONS = 3
@@ -31,7 +31,7 @@ def evaluate_line(
     corpus: Path,
     dataset: Path,
     pretrained: Path,
-    tuned: Path | None,
+    tuned: tuple[str, Path] | None,
     instructions: Path | None,
     document_masking: bool,
     scores: Path,
@@ -43,7 +43,7 @@ def evaluate_line(
         corpus: Directory of the documents, with
         dataset: the directory with the splits of the text dataset.
         pretrained: Checkpoint of the pretrained model.
-        tuned: Checkpoint of the tuned model, if there is one, with
+        tuned: The stage that tuned last and its checkpoint, if there is one, with
         instructions: the directory of its conversations.
         document_masking: As in pretraining.
         scores: Where results of single models are kept, so that a killed evaluation goes on with those that it lacks.
@@ -78,11 +78,12 @@ def evaluate_line(
     before = dataclasses.replace(suite, quality=last and config.quality, speed=last and config.speed)
     metrics["models"] = {"pretrain": _results(model, before, scores, places)}
     if tuned is not None and instructions is not None:
-        answering = ChatModel.load(tuned, device=device)
+        stage, checkpoint = tuned
+        answering = ChatModel.load(checkpoint, device=device)
         metrics |= _questions(answering, model, instructions, config)
         after = dataclasses.replace(suite, texts=(), quality=config.quality, speed=config.speed)
         places = DataPlaces(corpus, dataset, instructions)
-        metrics["models"]["finetune"] = _results(answering, after, scores, places)
+        metrics["models"][stage] = _results(answering, after, scores, places)
     write_json(out / "evaluation.json", metrics)
     atomic_write(out / "evaluation.md", _as_markdown(metrics))
     return metrics

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from data_processing.reports.shown import markdown, number, size
-from evaluation.run_facts import TRAININGS, Facts, headline, num_parameters
+from evaluation.run_facts import Facts, headline, num_parameters
+from evaluation.run_places import TRAININGS
+from evaluation.task_results import num_asked, title_of
 
 CARD_NAME = "MODEL_CARD.md"
 
@@ -63,7 +65,8 @@ def model_card(facts: Facts) -> str:
     tasks = [
         [
             stage,
-            result["task"],
+            title_of(result),
+            num_asked(result),
             figure,
             _with_interval(s),
             _optional_number(s["random"]),
@@ -75,7 +78,7 @@ def model_card(facts: Facts) -> str:
         for figure, s in result["scores"].items()
     ]
     if tasks:
-        head = ["model", "task", "figure", "value (95 % interval)", "chance", "trigrams"]
+        head = ["model", "task", "questions", "figure", "value (95 % interval)", "chance", "trigrams"]
         lines += ["", "## Tasks", "", *_rows(head, tasks)]
     copied = [
         [

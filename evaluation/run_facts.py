@@ -1,7 +1,7 @@
 """What is known of a run, gathered from the files that its stages left. Computes no figure and knows no page."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from core.manifest import read_manifest
 from data_processing.reports.data_report import DATASET_REPORT, FACTS_NAME
 from data_processing.rows.json_records import read_json_lines
 from evaluation.language_model import model_fingerprint
+from evaluation.run_places import SETTINGS_NAME, TRAININGS
 from evaluation.suite import SCORES, label_of
 from models.counting import count_parameters
 from models.hf_settings import model_config_from_hf
@@ -20,10 +21,6 @@ from training.run_log import read_training
 Facts = Mapping[str, Any]
 Places = Mapping[str, Path]
 
-TRAININGS = {"pretrain": "Pretraining", "finetune": "Instruction tuning", "preference": "Preference tuning"}
-"""The stages that train a model, and what people call them."""
-
-SETTINGS_NAME = "settings.json"
 FEEDBACK_NAME = "feedback.jsonl"
 
 
@@ -53,9 +50,7 @@ def gather_run_facts(places: Places, run: Path, *, settings: Facts) -> dict[str,
     trained = [stage for stage in TRAININGS if (places[stage] / "final" / "config.json").is_file()]
     return {
         "name": run.name,
-        "command": shlex.join(
-            ["python", "scripts/train_llm_from_scratch.py", "--config-dir", str(run / SETTINGS_NAME)]
-        ),
+        "command": shlex.join(_command(places, trained, run / SETTINGS_NAME)),
         "stages": [
             {"stage": stage, **manifest}
             for stage, place in present.items()
@@ -144,14 +139,41 @@ def _learned(run: Path, config: Mapping[str, Any]) -> Learned:
     )
 
 
+def _command(places: Places, trained: Sequence[str], settings: Path) -> list[str]:
+    """What makes the run again, from the directory that one is in now."""
+    config = ["--config-dir", str(_from_here(settings))]
+    if not trained or trained[0] == "pretrain":
+        return ["python", "scripts/train_llm_from_scratch.py", *config]
+    # A run that began with a model from elsewhere.
+    begun_with = read_manifest(places[trained[0]] / "final") or {}
+    model = Path(begun_with.get("initialised_from", "DIR"))
+    return [
+        "python",
+        "scripts/train_instruction_finetuning.py",
+        "--pretrained-model",
+        str(_from_here(model)),
+        *config,
+    ]
+
+
+def _from_here(path: Path) -> Path:
+    """A path below the current directory as people type it; others as they are."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _object(path: Path) -> dict[str, Any]:
     return json_object(path, mistake=CorruptArtifactError) if path.is_file() else {}
 
 
 def _scores(run: Path, model: Path) -> dict[str, Facts]:
-    """The results of a model as it is now; those of earlier ones in its place lie beside them."""
+    """The results of a model as it is now; those of earlier ones in its place lie beside them.
+
+    A result of a part of a text or task is passed over where there is one of the whole.
+    """
     directory = run / SCORES / label_of(model, model_fingerprint(model))
-    return {path.name: _object(path) for path in sorted(directory.glob("*.json"))}
+    found = {path.name: _object(path) for path in sorted(directory.glob("*.json"))}
+    parts = {name for name, result in found.items() if result.get("whole", name) in found.keys() - {name}}
+    return {name: result for name, result in found.items() if name not in parts}
 
 
 def _feedback(path: Path) -> dict[str, int] | None:

@@ -27,14 +27,13 @@ from data_processing.reports.report_style import STYLE
 from data_processing.reports.shown import Html, markup, number, share, size
 from evaluation.model_card import CARD_NAME, model_card
 from evaluation.run_facts import (
-    SETTINGS_NAME,
-    TRAININGS,
     Facts,
     Places,
     default_places,
     gather_run_facts,
     headline,
 )
+from evaluation.run_places import SETTINGS_NAME, TRAININGS, run_of
 from evaluation.run_sections import (
     answers_section,
     quality_section,
@@ -42,7 +41,6 @@ from evaluation.run_sections import (
     tasks_section,
     texts_section,
 )
-from evaluation.training_text import places_of
 from training.diagnosis import diagnose
 from training.training_report import curves_section
 
@@ -68,17 +66,27 @@ def write_run_report(places: Places, run: Path, *, settings: Facts, out: Path) -
     atomic_write(out / CARD_NAME, model_card(facts))
 
 
-def write_report_of(model: Path) -> Path:
-    """Write both files into the run that a model directory lies in, and return where the page is.
+def reported_run(model: Path) -> Path:
+    """The run that a model directory lies in.
 
     Raises:
-        DataError: it lies in no run with a dataset.
+        DataError: it lies in none.
+    """
+    run = run_of(model)
+    if run is None:
+        raise DataError(
+            f"--report: {model} lies in no run, so there is none to report on; leave out --report, or name a run such "
+            "as runs/mine"
+        )
+    return run
+
+
+def write_report_of(run: Path) -> Path:
+    """Write both files into a run, and return where the page is.
+
+    Raises:
         CorruptArtifactError, DiskError: as `write_run_report`.
     """
-    places = places_of(model)
-    if places is None:
-        raise DataError(f"--report: {model} lies in no run with a dataset, so there is no run to report on")
-    run = places.dataset.parent
     settings = json_object(run / SETTINGS_NAME) if (run / SETTINGS_NAME).is_file() else {}
     write_run_report(default_places(run), run, settings=settings, out=run)
     return run / PAGE_NAME

@@ -22,6 +22,7 @@ from data_processing.reports.report_markup import (
 )
 from data_processing.reports.shown import Html, markup, number, size, words
 from evaluation.generation_quality import SAMPLES_A_PROMPT
+from evaluation.task_results import num_asked, title_of
 
 Facts = Mapping[str, Any]
 Scores = Mapping[str, Mapping[str, Facts]]
@@ -44,13 +45,18 @@ def texts_section(evaluation: Facts, scores: Scores) -> Html:
         )
     ]
     opened = [
-        details(f"{model} on {result['recipe']['text'][0]}, by {what}", *_groups(result[key], what))
+        details(f"{model} on {_text_of(result)}, by {what}", *_groups(result[key], what))
         for model, results in scores.items()
         for result in _of_kind(results, "text")
         for key, what in (("by_source", "source"), ("by_length", "length of the document"))
     ]
     parts.append(openings(*opened))
     return _section("texts", "Held-out text", "Text that no model of this run was trained on.", *parts)
+
+
+def _text_of(result: Facts) -> str:
+    limit = result["recipe"]["limit"]
+    return str(result["recipe"]["text"][0]) + ("" if limit is None else f" (at most {limit:,} documents)")
 
 
 def _groups(groups: Mapping[str, Facts], what: str) -> list[Html]:
@@ -75,8 +81,7 @@ def tasks_section(scores: Scores) -> Html:
         rows, bars = [], []
         for result in _of_kind(results, "task"):
             for figure, score in result["scores"].items():
-                shots = result["recipe"]["num_shots"]
-                task = result["task"] + (f", {shots}-shot" if shots else "")
+                task = title_of(result)
                 rows.append(
                     [
                         name(task),
@@ -85,7 +90,7 @@ def tasks_section(scores: Scores) -> Html:
                         _interval(score),
                         _optional(score["random"]),
                         _optional(score["ngram"]),
-                        num(len(result["right"])),
+                        num_asked(result),
                         _optional(result["num_in_training_text"]),
                     ]
                 )

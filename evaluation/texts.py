@@ -18,7 +18,7 @@ from data_processing.rows.learned_texts import LEARNED_NAME, LearnedTexts
 from data_processing.rows.split_corpus import SplitCorpus
 from evaluation.language_model import LanguageModel
 from evaluation.likelihoods import Row, score_rows
-from evaluation.training_text import DataPlaces
+from evaluation.run_places import DataPlaces
 
 SPLITS = ("validation", "test", "train")
 

@@ -1,8 +1,6 @@
 """The text that a run's model was trained on, read back from its rows. Knows no model and no score."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from data_processing.rows.split_corpus import LEARNED_FROM
 from data_processing.rows.token_rows import TokenRows
 from data_processing.rules.decontaminate import ngram_hashes
 from data_processing.rules.hash_set import HashSet
+from evaluation.run_places import DataPlaces
 from tokenization.tokenizer import Tokenizer
 
 NGRAM_WORDS = 13
@@ -23,27 +22,6 @@ MAX_TOKENS = 200_000_000
 
 STRETCH = 64
 """Rows that are read in a row where not all are: enough that few documents are cut. Arbitrary."""
-
-
-@dataclass(frozen=True)
-class DataPlaces:
-    """Where a run keeps what its model was made from: corpus, rows of text and, of a tuned model, of conversations."""
-
-    corpus: Path
-    dataset: Path
-    instructions: Path | None = None
-
-
-def places_of(model_directory: Path) -> DataPlaces | None:
-    """Those of the run that a model directory lies in, or None where it lies in none with a dataset."""
-    directory = model_directory.absolute()
-    run = next((parent for parent in directory.parents if (parent / "dataset" / "train").is_dir()), None)
-    if run is None:
-        return None
-    conversations = run / "instructions"
-    is_of_tuning = any(directory.is_relative_to(run / stage) for stage in ("finetune", "preference"))
-    is_tuned = is_of_tuning and (conversations / "train").is_dir()
-    return DataPlaces(run / "corpus", run / "dataset", conversations if is_tuned else None)
 
 
 class TrainingText:

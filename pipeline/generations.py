@@ -14,7 +14,7 @@ from typing import Any
 from core.errors import CorruptArtifactError, DataError, UsageError
 from core.files import atomic_write, write_json
 from core.json_files import json_object
-from evaluation.run_facts import SETTINGS_NAME
+from evaluation.run_places import SETTINGS_NAME
 from inference.model_directory import LATEST, UPDATES, latest_number
 
 FEEDBACK_NAME = "new_feedback.jsonl"

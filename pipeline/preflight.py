@@ -12,6 +12,7 @@ from core.device_manager import DeviceManager
 from core.errors import BloomeryError, ConfigError, DataError, DiskError
 from core.training_config import DataConfig, PipelineConfig
 from data_processing.document import Dropped
+from data_processing.rows.arrow_rows import read_metadata
 from data_processing.rows.conversations import read_conversations
 from data_processing.rows.preferences import read_preferences
 from data_processing.rules.blocklist import BlockedDocuments, blocklist_step
@@ -224,6 +225,9 @@ def check_named_files(config: PipelineConfig) -> None:
         check_instruction_file(file)
     for file in config.instruction.more_data:
         check_instruction_file(file, setting="instruction.more_data")
+    if config.instruction.replay_dataset is not None:
+        with _naming("instruction.replay_dataset"):
+            read_metadata(config.instruction.replay_dataset / "train")
     if config.preference.data is not None:
         check_record_file(config.preference.data, read_preferences, setting="preference.data")
     blocklist, decontamination = config.data.blocklist, config.data.decontamination

@@ -39,7 +39,7 @@ from pipeline.run_plan import plan_for
 from pipeline.sources import Sources, check_sources
 from pipeline.stages import digests_database, line, preference_line, tuning_line
 from pipeline.together import Leader, follow
-from pipeline.tuning import no_instructions
+from pipeline.tuning import no_instructions, replays_own_text
 from tokenization.tokenizer import Tokenizer, holds_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -331,7 +331,7 @@ def tune_pretrained_model(
         check_instruction_file(config.instruction.data)
     check_named_files(config)
     check_part_names(config)
-    if config.instruction.replay_share is not None and config.instruction.replay_dataset is None:
+    if replays_own_text(config):
         raise ConfigError(
             f"instruction.replay_share={config.instruction.replay_share:g}: this run has no dataset of its own; name "
             "the one that the model was trained on, such as instruction.replay_dataset=runs/mine/dataset"

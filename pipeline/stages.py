@@ -27,7 +27,7 @@ from data_processing.rows.token_rows import TokenRows
 from data_processing.sources.remote_files import is_url
 from data_processing.text_cleaner import TextCleaner
 from evaluation.line_evaluation import evaluate_line
-from evaluation.run_facts import SETTINGS_NAME
+from evaluation.run_places import SETTINGS_NAME
 from evaluation.run_report import write_run_report
 from evaluation.suite import SCORES
 from inference.model_directory import find_model
@@ -36,7 +36,14 @@ from pipeline.initial_model import initial_source, lineage, load_initial_model, 
 from pipeline.preferring import ROW_SETTINGS, no_preferences, prefer, preference_rows, preference_source
 from pipeline.sources import Sources, collect_sources, source_facts
 from pipeline.stage_parts import place_in_run, save_rows, section, sha256_or_missing, train_on_rows
-from pipeline.tuning import conversation_rows, instruction_source, no_instructions, replayed_source, tune
+from pipeline.tuning import (
+    conversation_rows,
+    instruction_source,
+    no_instructions,
+    replayed_source,
+    replays_own_text,
+    tune,
+)
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_report import report_tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
@@ -142,7 +149,7 @@ def pretrain(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
         tokenizer=tokenizer,
         lineage=facts,
     )
-    replayed = None if config.training.replay_share is None else TokenRows(dataset / REPLAY)
+    replayed = [] if config.training.replay_share is None else [TokenRows(dataset / REPLAY)]
     return train_on_rows(
         trainer,
         settings,
@@ -164,7 +171,8 @@ def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     pretrained = inputs["pretrain"].directory / "final"
     tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
     config = making_up_for(config, inputs["pretrain"].metrics["elapsed_seconds"])
-    return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
+    dataset = inputs["dataset"].directory if "dataset" in inputs else None
+    return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out, dataset=dataset)
 
 
 def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -176,7 +184,12 @@ def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
         dataset=inputs["dataset"].directory,
         pretrained=inputs["pretrain"].directory / "final",
         tuned=next(
-            (inputs[name].directory / "final" for name in ("preference", "finetune") if name in inputs), None
+            (
+                (name, inputs[name].directory / "final")
+                for name in ("preference", "finetune")
+                if name in inputs
+            ),
+            None,
         ),
         instructions=inputs["instructions"].directory if "instructions" in inputs else None,
         document_masking=config.training.document_masking,
@@ -344,6 +357,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             run=finetune,
             settings=lambda c: section("instruction", c.instruction, without="data"),
             needs=("pretrain", "instructions", "tokenizer"),
+            reads_too=lambda c: ("dataset",) if replays_own_text(c) else (),
             sources=replayed_source,
             place=lambda c: place_in_run("finetune", c.instruction.output_dir, c),
             outputs="final/**/*",
@@ -367,7 +381,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             sources=lambda c: {
                 "tasks": [[path.stem, sha256_or_missing(path)] for path in c.evaluation.tasks]
             },
-            version=2,
+            version=3,
             place=lambda c: c.run.directory / "evaluation",
         ),
     )

@@ -28,10 +28,10 @@ from data_processing.rows.json_records import read_json_records
 from data_processing.rows.learned_texts import LEARNED_NAME, LearnedTexts
 from data_processing.rows.split_corpus import learned_from
 from evaluation.comparison import Two, compare_models, objections
-from evaluation.run_facts import SETTINGS_NAME, curriculum
+from evaluation.run_facts import curriculum
+from evaluation.run_places import SETTINGS_NAME, DataPlaces
 from evaluation.suite import SCORES
 from evaluation.texts import divided_corpus
-from evaluation.training_text import DataPlaces
 from inference.model_directory import UPDATES, latest_number
 from pipeline.cleaning import where_now
 from pipeline.generations import (

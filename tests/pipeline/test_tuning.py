@@ -64,7 +64,7 @@ def test_files_are_mixed_by_weight_text_is_replayed_and_adapters_are_saved(run, 
     assert (final / "adapter" / "adapter_model.safetensors").is_file()
     recipe = json.loads((final.parent / "MANIFEST.json").read_text())["recipe"]
     assert recipe["settings"]["instruction.lora"] == {"rank": 2, "alpha": 16.0, "dropout": 0.0}
-    assert "replayed rows" in recipe["sources"]
+    assert recipe["inputs"]["dataset"] == result.artifacts["dataset"].fingerprint
     assert "going on from" not in caplog.text
     settings_of_peft = json.loads((final / "adapter" / "adapter_config.json").read_text())
     tokenizer = Tokenizer.from_file(final)
@@ -147,6 +147,11 @@ def test_a_model_that_is_there_replays_what_is_named_and_nothing_else(run, train
         ConfigError, match=r"instruction\.replay_share=0\.5: this run has no dataset of its own; name"
     ):
         tune("one", replay_share=0.5)
+    with pytest.raises(
+        DataError, match=r"instruction\.replay_dataset: .*run/train: not a split of a dataset.* is missing"
+    ):
+        tune("one", replay_share=0.5, replay_dataset=str(run / "run"))
+    assert not (run / "one").exists()
     result = tune("two", replay_share=0.5, replay_dataset=str(run / "run" / "dataset"))
     assert result.artifacts["finetune"].metrics["num_steps"] == 4
 
