@@ -54,12 +54,12 @@ from pipeline.together import Caller, answer_calls
 logger = logging.getLogger(__name__)
 
 REPLAY_SHARE = 0.5
-"""Of the rows of a step, from documents that were known. Without, a book made a model forget the code that it knew (1.40 →
-2.29 bits per byte); with a quarter it lost 7 %, with a half nothing (docs/experiments.md, "Updates")."""
+"""Of the rows of a step, from documents that were known. Without, a book made a model forget the code that it knew
+(1.40 to 2.29 bits per byte); with a quarter it lost 7 %, with a half nothing (docs/experiments.md, "Updates")."""
 
 PEAK_SHARE = 0.3
-"""Of the learning rate that the run was trained with: at a half known text lost 2 %, at a fifth new text was learned less
-well by 5 % of its bits (the same table)."""
+"""Of the learning rate that the run was trained with: at a half known text lost 2 %, at a fifth new text took up to 5 %
+more bits (the same table)."""
 
 MOST_PASSES = 4.0
 """Over new documents: more repetitions teach little (Muennighoff et al. 2023)."""
