@@ -14,6 +14,7 @@ from data_processing.rows.json_records import read_json_lines
 from evaluation.language_model import model_fingerprint
 from evaluation.run_places import SETTINGS_NAME, TRAININGS
 from evaluation.suite import SCORES, label_of
+from inference.model_directory import UPDATES
 from models.counting import count_parameters
 from models.hf_settings import model_config_from_hf
 from training.run_log import read_training
@@ -107,7 +108,15 @@ def curriculum(run: Path) -> list[dict[str, Any]]:
         return [asdict(Learned(str(run)))]
     config = json_object(settings, mistake=CorruptArtifactError)
     parent = config["run"].get("parent")
-    return [*(curriculum(Path(parent)) if parent else []), asdict(_learned(run, config))]
+    earlier = [] if parent is None else curriculum(_where_now(Path(parent), seen_from=run))
+    return [*earlier, asdict(_learned(run, config))]
+
+
+def _where_now(parent: Path, *, seen_from: Path) -> Path:
+    """What an update goes on from, also when the run that both belong to was moved."""
+    if parent.exists() or seen_from.parent.name != UPDATES:
+        return parent
+    return seen_from.parent / parent.name if parent.parent.name == UPDATES else seen_from.parents[1]
 
 
 def _learned(run: Path, config: Mapping[str, Any]) -> Learned:

@@ -30,7 +30,7 @@ from evaluation.line_evaluation import evaluate_line
 from evaluation.run_places import SETTINGS_NAME
 from evaluation.run_report import write_run_report
 from evaluation.suite import SCORES
-from inference.model_directory import find_model
+from inference.model_directory import UPDATES, find_model
 from models.transformer_lm import create_model_from_config
 from pipeline.initial_model import initial_source, lineage, load_initial_model, weights_digest
 from pipeline.preferring import ROW_SETTINGS, no_preferences, prefer, preference_rows, preference_source
@@ -234,7 +234,8 @@ def digests_database(config: PipelineConfig) -> Path | None:
 
 
 def own_places(config: PipelineConfig) -> list[Path]:
-    """Where the run writes, and the runs that it goes on from did: directories, and explicit places outside of them."""
+    """Where the run writes: its directory, and explicit places outside of it. Of an update, also where the run that is
+    updated wrote, and its other updates."""
     explicit = (
         config.data.output_dir,
         config.tokenizer.output_dir,
@@ -243,11 +244,14 @@ def own_places(config: PipelineConfig) -> list[Path]:
         config.instruction.output_dir,
         config.preference.output_dir,
     )
-    parent = config.run.parent
-    earlier = []
-    if parent is not None:  # which may have been moved since
-        earlier = [parent, *own_places(PipelineConfig.from_file(parent / SETTINGS_NAME))]
-    return [config.run.directory, *(place for place in explicit if place is not None), *earlier]
+    places = [config.run.directory, *(place for place in explicit if place is not None)]
+    if config.run.parent is not None:
+        run = config.run.directory.parents[1]
+        places.append(run)
+        for settings in [run / SETTINGS_NAME, *run.glob(f"{UPDATES}/*/{SETTINGS_NAME}")]:
+            others = PipelineConfig.from_file(settings)
+            places += own_places(others.replace(run={"parent": None}))
+    return places
 
 
 COLLECT_SETTINGS = (

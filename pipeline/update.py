@@ -7,16 +7,13 @@ update = update_run("runs/mine", data=["new_texts"], feedback=["runs/mine/feedba
 import contextlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.config_files import lay_over
 from core.device_manager import DeviceManager
 from core.distributed import joined
-from core.errors import BloomeryError, DataError, UsageError
+from core.errors import BloomeryError, UsageError
 from core.files import atomic_write, lock, remove
 from core.manifest import read_manifest
 from core.stage import Artifact, Decision, Inputs, Selection, Stage
@@ -25,21 +22,15 @@ from data_processing.document import Dropped
 from data_processing.reports.forgetting import FORGOTTEN_NAME, read_forgotten
 from data_processing.rows.conversations import to_conversation
 from data_processing.rows.json_records import read_json_records
-from data_processing.rows.learned_texts import LEARNED_NAME, LearnedTexts
-from data_processing.rows.split_corpus import learned_from
 from evaluation.comparison import Two, compare_models, objections
 from evaluation.run_facts import curriculum
 from evaluation.run_places import SETTINGS_NAME, DataPlaces
 from evaluation.suite import SCORES
-from evaluation.texts import divided_corpus
 from inference.model_directory import UPDATES, latest_number
-from pipeline.cleaning import where_now
 from pipeline.generations import (
-    FEEDBACK_NAME,
     Update,
     check_is_run,
     directory_of,
-    line_of,
     record_of,
     stand_for,
     updates_of,
@@ -48,47 +39,10 @@ from pipeline.initial_model import weights_digest
 from pipeline.run import train_llm_from_scratch
 from pipeline.sources import Sources
 from pipeline.stage_parts import section, sha256_or_missing
-from pipeline.stages import cache_beside, line
 from pipeline.together import Caller, answer_calls
+from pipeline.update_settings import Asked, FinishedRun, learning_answers, learning_text, records_before
 
 logger = logging.getLogger(__name__)
-
-REPLAY_SHARE = 0.5
-"""Of the rows of a step, from documents that were known. Without, a book made a model forget the code that it knew
-(1.40 to 2.29 bits per byte); with a quarter it lost 7 %, with a half nothing (docs/experiments.md, "Updates")."""
-
-PEAK_SHARE = 0.3
-"""Of the learning rate that the run was trained with: at a half known text lost 2 %, at a fifth new text took up to 5 %
-more bits (the same table)."""
-
-MOST_PASSES = 4.0
-"""Over new documents: more repetitions teach little (Muennighoff et al. 2023)."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What an update is to learn.
-
-    Attributes:
-        data: Directories and files of new documents, absolute.
-        feedback: Files of what people said of answers, absolute.
-        feedback_weight: How often one of these is learned for once that another record is.
-        overrides: Settings laid over those of the run.
-    """
-
-    data: tuple[str, ...]
-    feedback: tuple[str, ...]
-    feedback_weight: float
-    overrides: Mapping[str, Any]
-
-    def as_json(self) -> dict[str, Any]:
-        """As the record of an update keeps it."""
-        return {
-            "data": list(self.data),
-            "feedback": list(self.feedback),
-            "feedback_weight": self.feedback_weight,
-            "overrides": dict(self.overrides),
-        }
 
 
 def update_run(
@@ -186,7 +140,7 @@ def _begun(run: Path, asked: Asked, command: str) -> Update | None:
             )
         logger.info("going on with update %d of %s", unfinished.number, run)
         return unfinished
-    records = list(_new_records(asked.feedback, _records_before(run, parent)))
+    records = list(_new_records(asked.feedback, records_before(run, parent)))
     if asked.feedback and not records and not asked.data:
         logger.info("%s: every usable record was learned before", ", ".join(asked.feedback))
         return None
@@ -205,12 +159,6 @@ def _begun(run: Path, asked: Asked, command: str) -> Update | None:
             ]
             atomic_write(directory / FORGOTTEN_NAME, "".join(f"{json.dumps(act)}\n" for act in acts))
     return update.record()
-
-
-def _records_before(run: Path, number: int) -> list[Update]:
-    """The updates that have learned from records, of those that `number` goes on from and itself."""
-    line = line_of(run, number)
-    return [update for update in updates_of(run) if update.number in line and update.records.is_file()]
 
 
 def _new_records(files: Sequence[str], before: Sequence[Update]) -> Iterator[str]:
@@ -239,9 +187,9 @@ Train = Callable[..., Any]
 
 def _carry_out(update: Update, asked: Asked, train: Train) -> bool:
     """Bring everything up to date that the news reach, and compare; False where there were no news."""
-    earlier = _Run.open(directory_of(update.run, update.parent))
+    earlier = FinishedRun.open(directory_of(update.run, update.parent))
     if asked.data or not asked.feedback:
-        config = _learning_text(update, asked, earlier)
+        config = learning_text(update, asked, earlier)
         artifacts = train(config, Selection(until="dataset")).artifacts
         new = artifacts["dataset"].metrics["splits"].get("train")
         if new is not None:
@@ -260,147 +208,13 @@ def _carry_out(update: Update, asked: Asked, train: Train) -> bool:
         logger.info("no document is new; going on with what people said")
         for artifact in artifacts.values():
             remove(artifact.directory)
-    config = _learning_answers(update, asked, earlier)
+    config = learning_answers(update, asked, earlier)
     selection = Selection(skip=frozenset({"collect", "tokenizer", "dataset", "pretrain"}))
     train(config, selection, _comparison(update, earlier, config))
     return True
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A finished run or update: its settings, and where its stages' results are."""
-
-    directory: Path
-    config: PipelineConfig
-    places: Mapping[str, Path]
-
-    @classmethod
-    def open(cls, directory: Path) -> "_Run":
-        config = PipelineConfig.from_file(directory / SETTINGS_NAME)
-        places = {stage.name: where_now(stage.place(config), config, directory) for stage in line()}
-        return cls(directory, config, places)
-
-    def metrics(self, stage: str) -> Mapping[str, Any]:
-        """What a finished stage measured.
-
-        Raises:
-            DataError: it is not finished.
-        """
-        manifest = read_manifest(self.places[stage])
-        if manifest is None or manifest.get("status") != "complete":
-            raise DataError(
-                f"{self.directory}: has no finished {stage} (looked in {self.places[stage]}); an update goes on from a "
-                "run of scripts/train_llm_from_scratch.py that came to its end"
-            )
-        metrics: Mapping[str, Any] = manifest["metrics"]
-        return metrics
-
-    @property
-    def data(self) -> DataPlaces:
-        """Where its text is."""
-        return DataPlaces(self.places["collect"], self.places["dataset"])
-
-    @property
-    def answering(self) -> Path | None:
-        """The model that answers, if it has one."""
-        finals = (self.places[stage] / "final" for stage in ("preference", "finetune"))
-        return next((final for final in finals if (final / "config.json").is_file()), None)
-
-    @property
-    def continuing(self) -> Path:
-        """The model that continues text."""
-        return self.places["pretrain"] / "final"
-
-
-def _learning_text(update: Update, asked: Asked, earlier: _Run) -> PipelineConfig:
-    """The settings of a run that learns new documents beside a share of the known ones, and then the answers anew."""
-    learned = update.directory / LEARNED_NAME
-    dataset, training = earlier.metrics("dataset"), earlier.metrics("pretrain")
-    earlier.metrics("collect")
-    if not learned.is_file():
-        known, before = learned_from(divided_corpus(earlier.data)), earlier.places["dataset"] / LEARNED_NAME
-        (known | LearnedTexts.from_file(before) if before.is_file() else known).save(learned)
-    share = earlier.config.training.replay_share or 0.0
-    passes = training["num_tokens"] * (1.0 - share) / dataset["splits"]["train"]["tokens"]
-    places = [str(place) for place in earlier.config.data.more_data]
-    return _settled(
-        update,
-        asked,
-        earlier,
-        {
-            "data": {
-                "more_data": [*places, *(place for place in asked.data if place not in places)],
-                "learned": str(learned),
-                "output_dir": None,
-                "dataset_dir": None,
-            },
-            "tokenizer": {"path": None, "output_dir": None},
-            "training": {
-                "init_from": str(earlier.continuing),
-                "replay_share": REPLAY_SHARE,
-                "learning_rate": earlier.config.training.learning_rate * PEAK_SHARE,
-                "matrix_learning_rate": earlier.config.training.matrix_learning_rate * PEAK_SHARE,
-                "total_steps": None,
-                "time_budget_seconds": None,
-                "warmup_steps": None,
-                "epochs": round(min(max(passes, 1.0), MOST_PASSES), 3),
-                "output_dir": None,
-            },
-        },
-    )
-
-
-def _learning_answers(update: Update, asked: Asked, earlier: _Run) -> PipelineConfig:
-    """The settings of a run that takes text and pretrained model of another one as they are, and tunes anew."""
-    for stage in ("collect", "tokenizer", "dataset", "pretrain"):
-        earlier.metrics(stage)
-    report = update.directory / "data_report"
-    if not report.exists() and earlier.places["data_report"].is_dir():
-        shutil.copytree(earlier.places["data_report"], report)
-    return _settled(
-        update,
-        asked,
-        earlier,
-        {
-            "data": {
-                "output_dir": str(earlier.places["collect"]),
-                "dataset_dir": str(earlier.places["dataset"]),
-            },
-            "tokenizer": {"output_dir": str(earlier.places["tokenizer"])},
-            "training": {"output_dir": str(earlier.places["pretrain"])},
-        },
-    )
-
-
-def _settled(update: Update, asked: Asked, earlier: _Run, changes: Mapping[str, Any]) -> PipelineConfig:
-    # What updates learned from lies in them, wherever the run is by now.
-    more_records = {
-        str(file): weight
-        for file, weight in earlier.config.instruction.more_data.items()
-        if file.name != FEEDBACK_NAME
-    }
-    for one in [*_records_before(update.run, update.parent), *([update] if update.records.is_file() else [])]:
-        more_records[str(one.records)] = float(one.facts["asked"]["feedback_weight"])
-    first = _Run.open(update.run)
-    common: dict[str, Any] = {
-        "run": {
-            "dir": str(update.directory),
-            "parent": str(earlier.directory),
-            "time_budget": None,
-            "preset": None,
-        },
-        # Shards are named by their content, so that what was read for the run is not read again.
-        "data": {"cache_dir": cache_beside(first.places["collect"], first.config)},
-        "instruction": {"more_data": more_records, "output_dir": None},
-        "preference": {"output_dir": None},
-    }
-    before = earlier.config.to_dict()
-    before["instruction"] = {**before["instruction"], "more_data": {}}
-    layers = lay_over(lay_over(before, common), changes)
-    return PipelineConfig.from_dict(lay_over(layers, asked.overrides), origin=f"update of {update.run}")
-
-
-def _comparison(update: Update, earlier: _Run, config: PipelineConfig) -> Stage[PipelineConfig]:
+def _comparison(update: Update, earlier: FinishedRun, config: PipelineConfig) -> Stage[PipelineConfig]:
     """The stage behind the others in which both models are measured."""
 
     def run(config: PipelineConfig, inputs: Inputs, out: Path) -> Mapping[str, Any]:
@@ -422,7 +236,7 @@ def _comparison(update: Update, earlier: _Run, config: PipelineConfig) -> Stage[
     )
 
 
-def _compared(update: Update, earlier: _Run, config: PipelineConfig, inputs: Inputs) -> dict[str, Any]:
+def _compared(update: Update, earlier: FinishedRun, config: PipelineConfig, inputs: Inputs) -> dict[str, Any]:
     def final(*stages: str) -> Path | None:
         found: list[Artifact] = [inputs[stage] for stage in stages if stage in inputs]
         return found[0].directory / "final" if found else None

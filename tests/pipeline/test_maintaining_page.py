@@ -52,6 +52,11 @@ def test_the_commands_do_what_the_page_says(place: Path, capsys) -> None:
         assert script.main([*arguments, *more]) == 0, capsys.readouterr().out
         used.append(latest_number(run))
     assert used == [1, 2, 3, 2, 2, 2]
+    rates = [
+        json.loads((run / "updates" / number / "settings.json").read_text())["training"]["learning_rate"]
+        for number in ("1", "3")
+    ]
+    assert rates[0] == rates[1]  # a share of the run's own, not of the update's before
     [block] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(compile(block, "docs/maintaining.md", "exec"), {})
     assert latest_number(run) in (2, 4)

@@ -231,6 +231,29 @@ def test_what_was_added_to_the_runs_own_directory_is_news(tmp_path: Path) -> Non
     assert 0 < splits["train"]["documents"] <= 2
 
 
+def test_a_run_that_was_moved_can_be_updated_further(root: Path) -> None:
+    texts = write_texts(root / "new", make_documents(10, seed=93))
+    quick = {"instruction": {"total_steps": 2}, "evaluation": {"num_questions": 0}}
+    assert update_run(root / "run", data=[texts], overrides=quick, tolerance=10.0) is not None
+    moved = root / "elsewhere"
+    (root / "run").rename(moved)
+    feedback = write_feedback(root / "feedback.jsonl", range(100, 103))
+    by_feedback = update_run(moved, feedback=[feedback], overrides=quick)
+    assert by_feedback is not None
+    more = write_texts(root / "more", make_documents(10, seed=95))
+    by_text = update_run(moved, data=[more], overrides=quick, tolerance=10.0)
+    assert by_text is not None
+    assert line_of(moved, 3) == [3, 2, 1, 0]
+    rows = read_manifest(by_text.directory / "instructions")
+    assert rows is not None
+    assert rows["metrics"]["conversations"] == 60 + 3  # what the update before learned is learned again
+    split = json.loads((by_text.directory / "dataset" / "dataset_report.json").read_text())["splits"]
+    assert split["train"]["documents"] <= 10
+    assert not (root / "run").exists()
+    told = [Path(one["run"]) for one in curriculum(by_text.directory)]
+    assert told == [moved, moved / "updates" / "1", moved / "updates" / "2", moved / "updates" / "3"]
+
+
 def interrupted(run: Path, at: str, monkeypatch: pytest.MonkeyPatch, update: Callable[[], object]) -> None:
     """Let an update fail in one of its steps, as a full disk would."""
     import pipeline.update
