@@ -40,7 +40,8 @@ def starts_wrong(log: TrainingLog) -> Finding | None:
             "that do not belong together",
         )
     first_step = (log.curves.get("validation/loss") or log.curves["train/loss"])[0][0]
-    if log.stage == "pretraining" and first_step == 0 and started[0] < 0.9 * guess:
+    is_untrained = log.stage == "pretraining" and log.begun_with is None and first_step == 0
+    if is_untrained and started[0] < 0.9 * guess:
         return Finding(
             seen,
             "an untrained model cannot know that much: the labels can be seen in the input (labels of a loader of your "

@@ -146,6 +146,7 @@ def test_the_report_and_the_page_tell_what_was_learned_in_turn(updated) -> None:
     assert (two["documents"], two["steps"], two["conversations"]) == (None, None, 70)
     page = (second.directory / "evaluation" / "report.html").read_text()
     assert "What was learned, run after run" in page
+    assert "an untrained model cannot know that much" not in page
     text = update_page(second)
     assert f"{root / 'run'} stands for it from now on" in text
     assert "corrected answers, right of 10" in text

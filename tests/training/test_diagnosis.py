@@ -129,6 +129,7 @@ SHOWN: list[tuple[Callable[..., Any], TrainingLog, str]] = [
 NOT_SHOWN: list[tuple[Callable[..., Any], TrainingLog]] = [
     # A tuned model starts below guessing, and a resumed log without its first lines starts anywhere.
     (diagnosis.starts_wrong, log(validation=[(0, 3.0), (1000, 2.0)], stage="instruction tuning")),
+    (diagnosis.starts_wrong, log(validation=[(0, 3.0), (1000, 2.0)], begun_with="runs/mine/pretrain/final")),
     (diagnosis.starts_wrong, log(validation=[(500, 3.0)])),
     (diagnosis.starts_wrong, log(validation=[(0, 30.0)], vocab_size=None)),
     # Noise around a level is no divergence, and one bad line is none either.
