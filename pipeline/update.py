@@ -39,6 +39,7 @@ from pipeline.initial_model import weights_digest
 from pipeline.run import train_llm_from_scratch
 from pipeline.sources import Sources
 from pipeline.stage_parts import section, sha256_or_missing
+from pipeline.stages import line
 from pipeline.together import Caller, answer_calls
 from pipeline.update_settings import Asked, FinishedRun, learning_answers, learning_text, records_before
 
@@ -94,7 +95,7 @@ def update_run(
                 overrides=overrides or {},
             )
             with lock(run / UPDATES / ".lock", held=run):
-                update = _begun(run, asked, command)
+                update = _begun(run, asked, sources, command)
 
                 def train(config: PipelineConfig, selection: Selection, *more: Stage[PipelineConfig]) -> Any:
                     return caller.call(
@@ -126,7 +127,7 @@ def _delete(update: Update) -> None:
     remove(update.directory)
 
 
-def _begun(run: Path, asked: Asked, command: str) -> Update | None:
+def _begun(run: Path, asked: Asked, sources: Sources | None, command: str) -> Update | None:
     """The update that was not finished, if it was to learn the same; else a new one; None where nothing is new."""
     known = updates_of(run)
     parent = latest_number(run)
@@ -144,6 +145,17 @@ def _begun(run: Path, asked: Asked, command: str) -> Update | None:
     if asked.feedback and not records and not asked.data:
         logger.info("%s: every usable record was learned before", ", ".join(asked.feedback))
         return None
+    for twin in known:
+        if (
+            twin.facts["asked"] == asked.as_json()
+            and twin.parent == parent
+            and _is_as_then(twin, asked, records, sources)
+        ):
+            why = "; ".join(twin.facts["objections"]) or "gone back from"
+            raise UsageError(
+                f"{run}: update {twin.number} has learned just this and is not in use ({why}); use it with `python "
+                f"scripts/update.py {run} --use {twin.number}`, or change a setting"
+            )
     number = max((update.number for update in known), default=0) + 1
     update = Update(run, number, {"parent": parent, "asked": asked.as_json(), "command": command})
     directory = update.directory
@@ -159,6 +171,19 @@ def _begun(run: Path, asked: Asked, command: str) -> Update | None:
             ]
             atomic_write(directory / FORGOTTEN_NAME, "".join(f"{json.dumps(act)}\n" for act in acts))
     return update.record()
+
+
+def _is_as_then(update: Update, asked: Asked, records: Sequence[str], sources: Sources | None) -> bool:
+    """Whether an update that was asked for the same found the same records and documents."""
+    then = update.records.read_text(encoding="utf-8").split("\n")[:-1] if update.records.is_file() else []
+    if then != records:
+        return False
+    made = read_manifest(update.directory / "corpus")
+    if made is None:
+        return True
+    config = learning_text(update, asked, FinishedRun.open(directory_of(update.run, update.parent)))
+    collecting, *_ = line(sources)
+    return bool(dict(collecting.sources(config)) == made["recipe"]["sources"])
 
 
 def _new_records(files: Sequence[str], before: Sequence[Update]) -> Iterator[str]:

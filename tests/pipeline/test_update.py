@@ -186,7 +186,9 @@ def test_going_back_is_one_command_and_what_was_gone_back_from_can_be_learned_ag
     assert find_model(run) == run / "finetune" / "final"
     with pytest.raises(UsageError, match="nothing to go back to"):
         script.main([str(run), "--rollback"])
-    assert script.main([str(run), "--feedback", str(feedback), *QUICK]) == 0
+    with pytest.raises(UsageError, match=r"update 1 has learned just this .*gone back from.*--use 1"):
+        script.main([str(run), "--feedback", str(feedback), *QUICK])
+    assert script.main([str(run), "--feedback", str(feedback), *QUICK, "--feedback-weight", "2"]) == 0
     assert latest_number(run) == 2
     assert line_of(run, 2) == [2, 0]
     assert script.main([str(run), "--use", "1"]) == 0
@@ -210,8 +212,14 @@ def test_a_worse_update_is_kept_and_not_used_unless_somebody_says_so(root: Path,
     assert "It is not used" in page and "held-out text takes" in page
     assert find_model(run) == run / "finetune" / "final"
     assert latest_number(run) == 0
+    with pytest.raises(UsageError, match=r"update 1 has learned just this .*held-out text takes"):
+        script.main([str(run), "--data", str(texts), *ruinous])
     assert script.main([str(run), "--use", "1"]) == 0
     assert find_model(run) == run / "updates" / "1" / "finetune" / "final"
+    assert script.main([str(run), "--rollback"]) == 0
+    (texts / "one-more.txt").write_text(make_documents(1, seed=96)[0])
+    assert script.main([str(run), "--data", str(texts), *QUICK, "--tolerance", "10"]) == 0
+    assert latest_number(run) == 2
 
 
 def test_what_was_added_to_the_runs_own_directory_is_news(tmp_path: Path) -> None:
