@@ -166,7 +166,10 @@ def test_a_model_that_is_there_is_tuned_on_pairs_alone_or_after_instructions(run
             resolve_config(values), pretrained_model=run / "run" / "finetune" / "final"
         )
         assert result.model_directory == run / name / "preference" / "final"
-        assert f"python scripts/chat.py {run / name}" in closing_page(result, "…")
+        page = closing_page(result, "…")
+        assert f"python scripts/chat.py {run / name}" in page
+        assert f"python scripts/evaluate.py {run / name} --report" in page
+        assert "your own answers" not in page  # it has them
         return list(result.artifacts)
 
     assert stages("alone") == ["preferences", "preference"]
