@@ -23,6 +23,7 @@ from core.stage import Artifact, Decision, Selection, Stage, load_artifact
 from core.stage_plan import plan_stages
 from core.stage_run import run_stages
 from core.training_config import PipelineConfig
+from evaluation.run_places import places_of
 from inference.chat import ChatModel, find_model
 from pipeline.cleaning import log_superseded
 from pipeline.initial_model import shape_of
@@ -313,7 +314,7 @@ def tune_pretrained_model(
 
     Raises:
         MismatchError: the tokenizer is not the model's.
-        ConfigError: text is to be replayed, and no setting says which.
+        ConfigError: text is to be replayed, and neither a setting nor the model's run says which.
         BloomeryError: as `train_llm_from_scratch`.
     """
     pretrained = find_model(pretrained_model)
@@ -331,11 +332,15 @@ def tune_pretrained_model(
         check_instruction_file(config.instruction.data)
     check_named_files(config)
     check_part_names(config)
-    if replays_own_text(config):
-        raise ConfigError(
-            f"instruction.replay_share={config.instruction.replay_share:g}: this run has no dataset of its own; name "
-            "the one that the model was trained on, such as instruction.replay_dataset=runs/mine/dataset"
-        )
+    if replays_own_text(config) and not only_preferences:
+        places = places_of(pretrained)
+        if places is None:
+            raise ConfigError(
+                f"instruction.replay_share={config.instruction.replay_share:g}: {pretrained} lies in no run with a "
+                "dataset; name the one that the model was trained on, such as "
+                "instruction.replay_dataset=runs/mine/dataset"
+            )
+        config = config.replace(instruction={"replay_dataset": str(places.dataset)})
     if only_preferences:
         stages = preference_line(pretrained, tokenizer)
     else:

@@ -228,7 +228,8 @@ def test_without_instruction_data_the_line_ends_after_pretraining_and_says_so(
     assert (
         "no instruction data: data/instruction_data.jsonl does not exist" in said["instructions"].reasons[0]
     )
-    assert "let it continue" in closing_page(result, "python x")
+    page = closing_page(result, "python x")
+    assert "let it continue" in page and "your own answers" in page
     assert result.generate("The", max_tokens=2) is not None
 
 

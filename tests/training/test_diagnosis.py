@@ -104,6 +104,15 @@ SHOWN: list[tuple[Callable[..., Any], TrainingLog, str]] = [
         ),
         "3.40 and was 3.10, the training loss is 0.1",
     ),
+    (
+        diagnosis.memorises,
+        log(
+            {"train/loss": falling(6.0, 0.1)},
+            validation=[(0, 6.0), (400, 3.1), (1000, 3.4)],
+            stage="instruction tuning",
+        ),
+        "nothing, if these very answers are to be known",
+    ),
     (diagnosis.rate_is_high, log(dict.fromkeys(RATIOS, [0.2] * LINES)), "by 20.0%"),
     (diagnosis.rate_is_high, log({"train/loss": [5.0, 6.5] * 20}), "jumped up 20 times"),
     (diagnosis.rate_is_low, log(dict.fromkeys(RATIOS, [2e-5] * LINES)), "by 0.0020%"),
