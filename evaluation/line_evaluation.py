@@ -106,7 +106,7 @@ def _without_origin(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in result.items()
-        if key not in ("fingerprint", "recipe", "elapsed_seconds", "samples")
+        if key not in ("fingerprint", "recipe", "whole", "elapsed_seconds", "samples")
     }
 
 

@@ -14,6 +14,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def test_a_benchmark_finds_the_rooms_and_not_the_benchmark_of_the_same_name(name: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, f"benchmarks/{name}.py", "--help"]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
