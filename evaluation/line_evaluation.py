@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +54,15 @@ def evaluate_line(
     tasks = read_tasks(config.tasks)
     device = str(device_manager.device)
     model = ChatModel.load(pretrained, device=device)
-    metrics: dict[str, Any] = {"text": {}}
-    for split in ("validation", "test"):
-        if (dataset / split).is_dir():
-            result = evaluate_rows(
-                model.engine.model,
-                TokenRows(dataset / split),
-                model.tokenizer,
-                device_manager,
-                document_masking=document_masking,
-                max_batches=config.max_batches,
-                description=f"evaluating on {split}",
-            )
-            perplexity = result.perplexity if math.isfinite(result.perplexity) else None
-            metrics["text"][split] = {**dataclasses.asdict(result), "perplexity": perplexity}
+
+    def on_text(model: ChatModel) -> dict[str, Any]:
+        return {
+            split: _on_rows(model, dataset / split, device_manager, config, document_masking=document_masking)
+            for split in ("validation", "test")
+            if (dataset / split).is_dir()
+        }
+
+    metrics: dict[str, Any] = {"text": on_text(model)}
     metrics["samples"] = _samples(model, dataset, config.num_samples)
     places = DataPlaces(corpus, dataset)
     splits = metrics["text"] if config.num_documents and (corpus / CORPUS_NAME).is_file() else ()
@@ -80,6 +75,7 @@ def evaluate_line(
     if tuned is not None and instructions is not None:
         stage, checkpoint = tuned
         answering = ChatModel.load(checkpoint, device=device)
+        metrics["text_after_tuning"] = on_text(answering)
         metrics |= _questions(answering, model, instructions, config)
         after = dataclasses.replace(suite, texts=(), quality=config.quality, speed=config.speed)
         places = DataPlaces(corpus, dataset, instructions)
@@ -87,6 +83,34 @@ def evaluate_line(
     write_json(out / "evaluation.json", metrics)
     atomic_write(out / "evaluation.md", _as_markdown(metrics))
     return metrics
+
+
+def _on_rows(
+    model: ChatModel,
+    split: Path,
+    device_manager: DeviceManager,
+    config: EvaluationConfig,
+    *,
+    document_masking: bool,
+) -> dict[str, Any]:
+    result = evaluate_rows(
+        model.engine.model,
+        TokenRows(split),
+        model.tokenizer,
+        device_manager,
+        document_masking=document_masking,
+        max_batches=config.max_batches,
+        description=f"evaluating on {split.name}",
+    )
+    perplexity = result.perplexity if math.isfinite(result.perplexity) else None
+    return {**dataclasses.asdict(result), "perplexity": perplexity}
+
+
+def texts_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Which model, which split, and the figures of the held-out text: before tuning, and after it."""
+    for model, key in (("pretrained", "text"), ("tuned", "text_after_tuning")):
+        for split, values in metrics.get(key, {}).items():
+            yield model, split, values
 
 
 def _results(model: ChatModel, suite: Suite, scores: Path, places: DataPlaces) -> dict[str, Any]:
@@ -106,7 +130,7 @@ def _without_origin(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in result.items()
-        if key not in ("fingerprint", "recipe", "elapsed_seconds", "samples")
+        if key not in ("fingerprint", "recipe", "whole", "elapsed_seconds", "samples")
     }
 
 
@@ -179,11 +203,12 @@ def shown_answers(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _as_markdown(metrics: dict[str, Any]) -> str:
-    lines = ["# Evaluation", "", "| split | loss (nats) | perplexity | bits per byte |", "|---|---|---|---|"]
-    for split, values in metrics["text"].items():
+    head = "| model | split | loss (nats) | perplexity | bits per byte |"
+    lines = ["# Evaluation", "", head, "|---|---|---|---|---|"]
+    for model, split, values in texts_of(metrics):
         bits = f"{values['bits_per_byte']:.3f}" if values["bits_per_byte"] is not None else ""
         lines.append(
-            f"| {split} | {values['loss_nats']:.3f} | {values['perplexity'] or math.inf:.2f} | {bits} |"
+            f"| {model} | {split} | {values['loss_nats']:.3f} | {values['perplexity'] or math.inf:.2f} | {bits} |"
         )
     for name in ("held_in", "held_out"):
         if name in metrics:

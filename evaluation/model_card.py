@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from data_processing.reports.shown import markdown, number, size
+from evaluation.line_evaluation import texts_of
 from evaluation.run_facts import Facts, headline, num_parameters
 from evaluation.run_places import TRAININGS
 from evaluation.task_results import num_asked, title_of
@@ -52,15 +53,16 @@ def model_card(facts: Facts) -> str:
     lines += ["", "## Training", "", *_rows(["", "steps", "tokens", "time"], training)]
     texts = [
         [
+            model,
             split,
             f"{v['loss_nats']:.3f}",
             _optional_number(v["perplexity"]),
             _optional_number(v["bits_per_byte"]),
         ]
-        for split, v in evaluation.get("text", {}).items()
+        for model, split, v in texts_of(evaluation)
     ]
     if texts:
-        head = ["pretrained model on", "loss, nats a token", "perplexity", "bits per byte"]
+        head = ["model", "text", "loss, nats a token", "perplexity", "bits per byte"]
         lines += ["", "## Held-out text", "", *_rows(head, texts)]
     tasks = [
         [

@@ -22,6 +22,7 @@ from data_processing.reports.report_markup import (
 )
 from data_processing.reports.shown import Html, markup, number, size, words
 from evaluation.generation_quality import SAMPLES_A_PROMPT
+from evaluation.line_evaluation import texts_of
 from evaluation.task_results import num_asked, title_of
 
 Facts = Mapping[str, Any]
@@ -34,13 +35,13 @@ ROWS_IN_A_TABLE = 25
 def texts_section(evaluation: Facts, scores: Scores) -> Html:
     """How well held-out text is predicted: as a whole, by source and by length."""
     rows = [
-        [split, num(v["loss_nats"]), _optional(v["perplexity"]), _optional(v["bits_per_byte"])]
-        for split, v in evaluation.get("text", {}).items()
+        [model, split, num(v["loss_nats"]), _optional(v["perplexity"]), _optional(v["bits_per_byte"])]
+        for model, split, v in texts_of(evaluation)
     ]
     parts = [
         table(
-            "The pretrained model on the rows of the dataset",
-            ["split", "loss, nats a token", "perplexity", "bits per byte"],
+            "On the rows of the dataset",
+            ["model", "split", "loss, nats a token", "perplexity", "bits per byte"],
             rows,
         )
     ]

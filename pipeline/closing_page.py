@@ -8,7 +8,7 @@ from typing import Any
 
 from core.training_config import PipelineConfig
 from data_processing.reports.data_report import PAGE_NAME
-from evaluation.line_evaluation import shown_answers
+from evaluation.line_evaluation import shown_answers, texts_of
 from evaluation.run_report import PAGE_NAME as RUN_PAGE_NAME
 from pipeline.run import TrainedLine
 from pipeline.stages import stage_metrics
@@ -119,8 +119,8 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return ""
     lines = [_heading("Evaluation")]
-    for split, values in metrics["text"].items():
-        split = f"pretrained model on {split} text:"
+    for model, split, values in texts_of(metrics):
+        split = f"{model} model on {split} text:"
         bits = f", {values['bits_per_byte']:.3f} bits per byte" if values["bits_per_byte"] is not None else ""
         lines.append(
             f"  {split:<37} loss {values['loss_nats']:.3f}, perplexity {values['perplexity'] or math.inf:.2f}{bits}"

@@ -338,7 +338,7 @@ def tune_pretrained_model(
             raise ConfigError(
                 f"instruction.replay_share={config.instruction.replay_share:g}: {pretrained} lies in no run with a "
                 "dataset; name the one that the model was trained on, such as "
-                "instruction.replay_dataset=runs/mine/dataset"
+                "instruction.replay_dataset=runs/mine/dataset, or set instruction.replay_share=null"
             )
         config = config.replace(instruction={"replay_dataset": str(places.dataset)})
     if only_preferences:

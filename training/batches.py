@@ -149,9 +149,7 @@ class ReplayingBatches:
 
     def row_numbers(self, micro_batch: int) -> tuple[list[int], list[int]]:
         """Which rows to be learned, and which replayed ones, are in the micro-batch of this number."""
-        turns = self._turns(micro_batch)
-        new, replayed = ([row for kind, row in turns if kind is wanted] for wanted in (False, True))
-        return new, replayed
+        return _by_kind(self._turns(micro_batch))
 
     def in_micro_batches_of(self, num_rows: int) -> "ReplayingBatches":
         """The same rows in the same order, so many at a time."""
@@ -173,14 +171,20 @@ class ReplayingBatches:
         return turns
 
     def _micro_batch(self, number: int) -> Batch:
-        is_replayed = np.array([kind for kind, _ in self._turns(number)])
-        new, replayed = self.row_numbers(number)
+        turns = self._turns(number)
+        is_replayed = np.array([kind for kind, _ in turns])
+        new, replayed = _by_kind(turns)
         parts = self.rows.batch(new), self.replayed_rows.batch(replayed)
         columns = {}
         for key in BATCH_KEYS:
             columns[key] = np.empty((self.batch_size, self.rows.metadata.max_length), dtype=np.int64)
             columns[key][~is_replayed], columns[key][is_replayed] = parts[0][key], parts[1][key]
         return to_tensors(columns)
+
+
+def _by_kind(turns: Sequence[tuple[bool, int]]) -> tuple[list[int], list[int]]:
+    new, replayed = ([row for kind, row in turns if kind is wanted] for wanted in (False, True))
+    return new, replayed
 
 
 def _check_alike(train: TokenRows, replayed: TokenRows) -> None:

@@ -180,10 +180,9 @@ def memorises(log: TrainingLog) -> Finding | None:
         "or a smaller model"
     )
     if log.stage == "instruction tuning":  # of answers that are to be known, this is what was wanted
-        remedy = (
-            f"nothing, if these very answers are to be known; where others count more, {remedy}; "
-            "instruction.replay_share=0.25 keeps more of what pretraining taught"
-        )
+        remedy = f"nothing, if these very answers are to be known; where others count more, {remedy}"
+        if log.settings.get("replay_share") is None:
+            remedy += "; instruction.replay_share=0.25 keeps more of what pretraining taught"
     return Finding(found, remedy)
 
 

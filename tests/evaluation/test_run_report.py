@@ -52,6 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, small_tokenizer) -> Path:
     (run / "evaluation").mkdir()
     evaluation = {
         "text": {"validation": {"loss_nats": 2.5, "perplexity": None, "bits_per_byte": 1.25}},
+        "text_after_tuning": {"test": {"loss_nats": 3.5, "perplexity": 33.1, "bits_per_byte": 1.75}},
         "samples": [{"prompt": "<script>alert(1)</script>", "continuation": "goes on"}],
         "held_out": {
             "num_questions": 4, "right_first_sentence_share": 0.25, "stopped_share": 1.0,
@@ -202,7 +203,8 @@ def test_results_of_another_model_in_the_same_place_are_not_shown(
 
 def test_the_card_says_what_was_measured_and_an_empty_run_has_one_too(run: Path, tmp_path: Path) -> None:
     card = model_card(facts_of(run))
-    assert "| validation | 2.500 | – | 1.25 |" in card
+    assert "| pretrained | validation | 2.500 | – | 1.25 |" in card
+    assert "| tuned | test | 3.500 | 33.1 | 1.75 |" in card
     score = json.loads(next((run / "scores").rglob("questions-0-shot.json")).read_text())["scores"][
         "accuracy"
     ]

@@ -82,6 +82,8 @@ def test_the_closing_page_names_places_numbers_answers_and_next_steps(
     for expected in (
         str(root / "run" / "finetune"),
         "72 in = ",
+        "pretrained model on test text:",
+        "tuned model on test text:",
         "bits per byte",
         "question     What is number",
         "true answer",

@@ -111,6 +111,16 @@ SHOWN: list[tuple[Callable[..., Any], TrainingLog, str]] = [
             validation=[(0, 6.0), (400, 3.1), (1000, 3.4)],
             stage="instruction tuning",
         ),
+        "or a smaller model; instruction.replay_share=0.25 keeps",
+    ),
+    (
+        diagnosis.memorises,
+        log(
+            {"train/loss": falling(6.0, 0.1)},
+            validation=[(0, 6.0), (400, 3.1), (1000, 3.4)],
+            stage="instruction tuning",
+            settings={"replay_share": 0.25},
+        ),
         "nothing, if these very answers are to be known",
     ),
     (diagnosis.rate_is_high, log(dict.fromkeys(RATIOS, [0.2] * LINES)), "by 20.0%"),
