@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# Before this directory, whose inference.py would be taken for the room of that name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from evaluation.language_model import LanguageModel, load_language_model
 from evaluation.task_files import Task, prompts, read_task
 from evaluation.tasks import Outcome, run_task

@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Before this directory, whose inference.py would be taken for the room of that name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from core.config import parse_overrides
 from core.device_manager import DeviceManager
 from core.files import write_json
@@ -49,6 +52,7 @@ def main(arguments: list[str]) -> int:
     config = PipelineConfig.from_file(run / "settings.json").replace(
         run={"time_budget": None},
         instruction={
+            "replay_share": None,
             "data": str(flags.instructions),
             "time_budget_seconds": None,
             "epochs": 3.0,

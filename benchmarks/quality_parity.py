@@ -15,10 +15,13 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core.data_config import QualityConfig, QualityRule
 from data_processing.document import Outcome

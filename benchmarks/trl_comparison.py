@@ -21,6 +21,8 @@ import torch
 import transformers
 import trl
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from core.device_manager import DeviceManager
 from core.training_config import ModelConfig
 from data_processing.rows.packing import join_rows, restarting_positions, shift_labels

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Before this directory, whose inference.py would be taken for the room of that name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from core.config import parse_overrides
 from core.device_manager import DeviceManager
 from core.files import write_json
@@ -55,11 +58,12 @@ def tuned(run: Path, out: Path, *, steps: int, **settings: Any) -> dict[str, Any
         "total_steps": steps,
         "time_budget_seconds": None,
         "epochs": None,
-        "replay_dataset": str(run / "dataset") if "replay_share" in settings else None,
+        "replay_share": None,
     }
     config = config.replace(run={"time_budget": None}, instruction={**common, **settings})
     tokenizer = Tokenizer.from_file(run / "tokenizer")
-    metrics = tune(config, run / "pretrain" / "final", tokenizer, run / "instructions", out)
+    conversations, dataset = run / "instructions", run / "dataset"
+    metrics = tune(config, run / "pretrain" / "final", tokenizer, conversations, out, dataset=dataset)
     return {"seconds": metrics["elapsed_seconds"], **measured(run, out / "final")}
 
 

@@ -379,6 +379,15 @@ class DataConfig(Config):
         Path("data/datasets/raw"),
         description="Directory of raw files; s3://bucket/raw and the like where fsspec has the file system.",
     )
+    more_data: tuple[Path, ...] = Field(
+        (),
+        description="Further directories and files that are read after what corpus says, with the same settings.",
+    )
+    learned: Path | None = Field(
+        None,
+        description="File of the documents that an earlier training has learned, as scripts/update.py writes it: their "
+        "rows are kept apart, to be replayed (training.replay_share); null = none.",
+    )
     recursive: bool = Field(True, description="Whether sub-directories of raw_dir are read too.")
     include: tuple[str, ...] = Field(
         (), description="Globs of files to read, relative to raw_dir, such as books/**/*.txt. Empty = all."

@@ -37,6 +37,10 @@ def _nothing(_config: Any) -> frozenset[str]:
     return frozenset()
 
 
+def _no_others(_config: Any) -> tuple[str, ...]:
+    return ()
+
+
 def _no_command(_config: Any) -> str | None:
     return None
 
@@ -55,6 +59,8 @@ class Stage(Generic[C]):
         place: The directory of the artifact.
         needs: Names of the stages whose artifacts `run` reads; it is skipped when one of them is.
         wants: Names of further stages whose artifacts `run` reads where they are there.
+        reads_too: Names of stages that its needs are made from, whose artifacts `run` reads itself under a
+            configuration.
         sources: What else it reads from outside the line, by name, as fingerprints.
         disabled_because: Why the stage has nothing to do under this configuration, or None.
         outputs: Which files below the directory are the result (a glob).
@@ -73,6 +79,7 @@ class Stage(Generic[C]):
     place: Callable[[C], Path]
     needs: tuple[str, ...] = ()
     wants: tuple[str, ...] = ()
+    reads_too: Callable[[C], tuple[str, ...]] = _no_others
     sources: Callable[[C], Mapping[str, Any]] = _no_sources
     disabled_because: Callable[[C], str | None] = _always
     outputs: str = "**/*"
@@ -82,10 +89,9 @@ class Stage(Generic[C]):
     goes_on_with_other: Callable[[C], frozenset[str]] = _nothing
     repair: Callable[[C], str | None] = _no_command
 
-    @property
-    def reads(self) -> tuple[str, ...]:
+    def reads(self, config: C) -> tuple[str, ...]:
         """Names of all stages whose artifacts it reads."""
-        return self.needs + self.wants
+        return (*self.needs, *self.wants, *self.reads_too(config))
 
 
 @dataclass(frozen=True)

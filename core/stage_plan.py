@@ -109,7 +109,9 @@ def _compare(
         if name in earlier and earlier[name].action == "skipped"
     ]
     unknown = [
-        name for name in stage.reads if earlier[name].artifact is None and earlier[name].action != "skipped"
+        name
+        for name in stage.reads(config)
+        if earlier[name].artifact is None and earlier[name].action != "skipped"
     ]
     remade = [n for n in unknown if n not in allowed and earlier[n].action in ("redo", "blocked")]
     roots = tuple(dict.fromkeys([*differences, *(root for need in remade for root in earlier[need].roots)]))
@@ -133,7 +135,7 @@ def _compare(
 
 def recipe_of(stage: Stage[C], config: C, earlier: Mapping[str, Decision]) -> dict[str, Any]:
     """What the artifact of `stage` would be made from now: settings, inputs and sources, as JSON."""
-    artifacts = {name: earlier[name].artifact for name in stage.reads if name in earlier}
+    artifacts = {name: earlier[name].artifact for name in stage.reads(config) if name in earlier}
     return {
         "stage": stage.name,
         "version": stage.version,
@@ -210,7 +212,8 @@ def _all_needs(stages: Sequence[Stage[C]], name: str | None, *, wants: bool = Tr
     by_name = {stage.name: stage for stage in stages}
     if name is None:
         return set()
-    direct = set(by_name[name].reads if wants else by_name[name].needs)
+    stage = by_name[name]
+    direct = {*stage.needs, *(stage.wants if wants else ())}
     return direct.union(*(_all_needs(stages, need, wants=wants) for need in direct))
 
 

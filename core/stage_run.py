@@ -58,7 +58,9 @@ def run_stages(
             decision = replace(decision, action="run")
         announce(decision)
         if decision.action in ("run", "continue", "redo"):
-            inputs = {name: found for name in stage.reads if (found := done[name].artifact) is not None}
+            inputs = {
+                name: found for name in stage.reads(config) if (found := done[name].artifact) is not None
+            }
             assert all(need in inputs for need in stage.needs), f"{stage.name} runs without what it needs"
             artifact = _carry_out(stage, config, inputs, decision, scratch)
             decision = Decision(stage.name, "reuse", artifact.directory, artifact=artifact)

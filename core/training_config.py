@@ -249,6 +249,13 @@ class TrainingConfig(OptimizationConfig):
         description="A model to go on from, instead of weights drawn anew: a directory of this project or of "
         "transformers (Llama, Qwen3, GPT-2), or a run. It decides shape and tokenizer.",
     )
+    replay_share: float | None = Field(
+        None,
+        gt=0.0,
+        le=0.9,
+        description="Share of rows that come from documents learned before (data.learned), spread evenly over the "
+        "steps (0 to 0.9), so that less of them is forgotten; null = none.",
+    )
     optimizer: str = Field(
         "muon",
         description="muon for the matrices of the blocks and adamw for the rest; adamw for all parameters; or one of "
@@ -346,6 +353,12 @@ class RunConfig(Config):
         description="Run directory, one sub-directory a stage; null = runs/<name>.",
         json_schema_extra=RUNTIME,
     )
+    parent: Path | None = Field(
+        None,
+        description="The run that this one goes on from, as scripts/update.py sets it: what it wrote is no data; null "
+        "= none.",
+        json_schema_extra=RUNTIME,
+    )
     preset: str | None = Field(
         None,
         description="A directory of configs/ whose settings the others are laid over; auto = by the memory of the "
@@ -400,6 +413,11 @@ class PipelineConfig(Config):
                 f"model.vocab_size {self.model.vocab_size} is below data.tokenizer_vocab_size "
                 f"{self.data.tokenizer_vocab_size}: some tokens would have no embedding; make them equal or "
                 "set model.vocab_size to null"
+            )
+        if self.training.replay_share is not None and self.data.learned is None:
+            raise ValueError(
+                "training.replay_share is given and data.learned names no documents that were learned before; "
+                "scripts/update.py sets both, or set it to null"
             )
         for name in ("training", "instruction"):
             for length in ("total_steps", "epochs"):

@@ -98,7 +98,8 @@ class InstructionConfig(TuningConfig):
     )
     replay_dataset: Path | None = Field(
         None,
-        description="The dataset directory whose training rows are replayed; null = the run's own.",
+        description="The dataset directory whose training rows are replayed; null = that of the run, or of the run "
+        "that the model to tune lies in.",
     )
 
     @model_validator(mode="after")

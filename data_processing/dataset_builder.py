@@ -9,6 +9,7 @@ from core.data_config import AugmentationConfig
 from core.errors import ConfigError
 from data_processing.document import Document
 from data_processing.rows.arrow_rows import id_type
+from data_processing.rows.learned_texts import LearnedTexts
 from data_processing.rows.packing import ContinuousPacker
 from data_processing.rows.row_writer import SHARD_BYTES
 from data_processing.rows.split_corpus import SplitCorpus, SplitText, measured_overlap
@@ -52,6 +53,8 @@ class DatasetBuilder:
         shard_bytes: Size of the token ids in one Arrow file, in bytes, at most.
         augmentation: Further copies of training documents; None = none.
         measure_overlap: Whether the overlap between the splits is measured, which reads the corpus twice more.
+        learned: File of documents that an earlier training has learned (`LearnedTexts`): their rows are a split of
+            their own, "replay", and what is left for "train" is new. None = nothing was learned before.
 
     Raises:
         ConfigError: a number is out of range, or there is no tokenizer at the path.
@@ -71,6 +74,7 @@ class DatasetBuilder:
         shard_bytes: int = SHARD_BYTES,
         augmentation: AugmentationConfig | None = None,
         measure_overlap: bool = True,
+        learned: Path | None = None,
     ) -> None:
         if max_length < MIN_MAX_LENGTH:
             raise ConfigError(
@@ -96,6 +100,7 @@ class DatasetBuilder:
         self.shard_bytes = shard_bytes
         self.augmentation = augmentation
         self.measure_overlap = measure_overlap
+        self.learned = None if learned is None else LearnedTexts.from_file(learned)
 
     def build_from_jsonl(
         self,
@@ -121,7 +126,13 @@ class DatasetBuilder:
             DiskError: the disk is full, read-only or failing.
         """
         shares = {"train": train_split, "validation": val_split, "test": test_split}
-        corpus = SplitCorpus(Path(jsonl_file), shares=shares, seed=self.seed, text_field=self.text_field)
+        corpus = SplitCorpus(
+            Path(jsonl_file),
+            shares=shares,
+            seed=self.seed,
+            text_field=self.text_field,
+            learned=self.learned,
+        )
         with DatasetWriter(
             self.tokenizer,
             kind="text",
@@ -172,7 +183,7 @@ class DatasetBuilder:
     def _with_augmentation(
         self, documents: Iterable[tuple[str, SplitText]], copies: Counter[str]
     ) -> Iterator[tuple[str, SplitText]]:
-        """Every document, and behind one to train on the copies that the settings ask for, counted by kind."""
+        """Every document, and behind a new one to train on the copies that the settings ask for, counted by kind."""
         for split, document in documents:
             yield split, document
             if split == "train" and self.augmentation is not None and not document.is_code:

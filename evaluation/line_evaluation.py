@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from data_processing.rows.token_rows import TokenRows
 from evaluation.answers import Answer, ask, evenly_spaced, questions_in, score
 from evaluation.language_model import of_chat_model
 from evaluation.perplexity import evaluate_rows
+from evaluation.run_places import DataPlaces
 from evaluation.suite import Suite, place_of_results, run_suite
 from evaluation.task_files import read_tasks
-from evaluation.training_text import DataPlaces
 from inference.chat import ChatModel
 
 NUM_SHOWN_QUESTIONS = 3
@@ -31,7 +31,7 @@ def evaluate_line(
     corpus: Path,
     dataset: Path,
     pretrained: Path,
-    tuned: Path | None,
+    tuned: tuple[str, Path] | None,
     instructions: Path | None,
     document_masking: bool,
     scores: Path,
@@ -43,7 +43,7 @@ def evaluate_line(
         corpus: Directory of the documents, with
         dataset: the directory with the splits of the text dataset.
         pretrained: Checkpoint of the pretrained model.
-        tuned: Checkpoint of the tuned model, if there is one, with
+        tuned: The stage that tuned last and its checkpoint, if there is one, with
         instructions: the directory of its conversations.
         document_masking: As in pretraining.
         scores: Where results of single models are kept, so that a killed evaluation goes on with those that it lacks.
@@ -54,20 +54,15 @@ def evaluate_line(
     tasks = read_tasks(config.tasks)
     device = str(device_manager.device)
     model = ChatModel.load(pretrained, device=device)
-    metrics: dict[str, Any] = {"text": {}}
-    for split in ("validation", "test"):
-        if (dataset / split).is_dir():
-            result = evaluate_rows(
-                model.engine.model,
-                TokenRows(dataset / split),
-                model.tokenizer,
-                device_manager,
-                document_masking=document_masking,
-                max_batches=config.max_batches,
-                description=f"evaluating on {split}",
-            )
-            perplexity = result.perplexity if math.isfinite(result.perplexity) else None
-            metrics["text"][split] = {**dataclasses.asdict(result), "perplexity": perplexity}
+
+    def on_text(model: ChatModel) -> dict[str, Any]:
+        return {
+            split: _on_rows(model, dataset / split, device_manager, config, document_masking=document_masking)
+            for split in ("validation", "test")
+            if (dataset / split).is_dir()
+        }
+
+    metrics: dict[str, Any] = {"text": on_text(model)}
     metrics["samples"] = _samples(model, dataset, config.num_samples)
     places = DataPlaces(corpus, dataset)
     splits = metrics["text"] if config.num_documents and (corpus / CORPUS_NAME).is_file() else ()
@@ -78,14 +73,44 @@ def evaluate_line(
     before = dataclasses.replace(suite, quality=last and config.quality, speed=last and config.speed)
     metrics["models"] = {"pretrain": _results(model, before, scores, places)}
     if tuned is not None and instructions is not None:
-        answering = ChatModel.load(tuned, device=device)
+        stage, checkpoint = tuned
+        answering = ChatModel.load(checkpoint, device=device)
+        metrics["text_after_tuning"] = on_text(answering)
         metrics |= _questions(answering, model, instructions, config)
         after = dataclasses.replace(suite, texts=(), quality=config.quality, speed=config.speed)
         places = DataPlaces(corpus, dataset, instructions)
-        metrics["models"]["finetune"] = _results(answering, after, scores, places)
+        metrics["models"][stage] = _results(answering, after, scores, places)
     write_json(out / "evaluation.json", metrics)
     atomic_write(out / "evaluation.md", _as_markdown(metrics))
     return metrics
+
+
+def _on_rows(
+    model: ChatModel,
+    split: Path,
+    device_manager: DeviceManager,
+    config: EvaluationConfig,
+    *,
+    document_masking: bool,
+) -> dict[str, Any]:
+    result = evaluate_rows(
+        model.engine.model,
+        TokenRows(split),
+        model.tokenizer,
+        device_manager,
+        document_masking=document_masking,
+        max_batches=config.max_batches,
+        description=f"evaluating on {split.name}",
+    )
+    perplexity = result.perplexity if math.isfinite(result.perplexity) else None
+    return {**dataclasses.asdict(result), "perplexity": perplexity}
+
+
+def texts_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Which model, which split, and the figures of the held-out text: before tuning, and after it."""
+    for model, key in (("pretrained", "text"), ("tuned", "text_after_tuning")):
+        for split, values in metrics.get(key, {}).items():
+            yield model, split, values
 
 
 def _results(model: ChatModel, suite: Suite, scores: Path, places: DataPlaces) -> dict[str, Any]:
@@ -105,7 +130,7 @@ def _without_origin(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in result.items()
-        if key not in ("fingerprint", "recipe", "elapsed_seconds", "samples")
+        if key not in ("fingerprint", "recipe", "whole", "elapsed_seconds", "samples")
     }
 
 
@@ -178,11 +203,12 @@ def shown_answers(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _as_markdown(metrics: dict[str, Any]) -> str:
-    lines = ["# Evaluation", "", "| split | loss (nats) | perplexity | bits per byte |", "|---|---|---|---|"]
-    for split, values in metrics["text"].items():
+    head = "| model | split | loss (nats) | perplexity | bits per byte |"
+    lines = ["# Evaluation", "", head, "|---|---|---|---|---|"]
+    for model, split, values in texts_of(metrics):
         bits = f"{values['bits_per_byte']:.3f}" if values["bits_per_byte"] is not None else ""
         lines.append(
-            f"| {split} | {values['loss_nats']:.3f} | {values['perplexity'] or math.inf:.2f} | {bits} |"
+            f"| {model} | {split} | {values['loss_nats']:.3f} | {values['perplexity'] or math.inf:.2f} | {bits} |"
         )
     for name in ("held_in", "held_out"):
         if name in metrics:

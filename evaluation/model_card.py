@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 from data_processing.reports.shown import markdown, number, size
-from evaluation.run_facts import TRAININGS, Facts, headline, num_parameters
+from evaluation.line_evaluation import texts_of
+from evaluation.run_facts import Facts, headline, num_parameters
+from evaluation.run_places import TRAININGS
+from evaluation.task_results import num_asked, title_of
 
 CARD_NAME = "MODEL_CARD.md"
 
@@ -50,20 +53,22 @@ def model_card(facts: Facts) -> str:
     lines += ["", "## Training", "", *_rows(["", "steps", "tokens", "time"], training)]
     texts = [
         [
+            model,
             split,
             f"{v['loss_nats']:.3f}",
             _optional_number(v["perplexity"]),
             _optional_number(v["bits_per_byte"]),
         ]
-        for split, v in evaluation.get("text", {}).items()
+        for model, split, v in texts_of(evaluation)
     ]
     if texts:
-        head = ["pretrained model on", "loss, nats a token", "perplexity", "bits per byte"]
+        head = ["model", "text", "loss, nats a token", "perplexity", "bits per byte"]
         lines += ["", "## Held-out text", "", *_rows(head, texts)]
     tasks = [
         [
             stage,
-            result["task"],
+            title_of(result),
+            num_asked(result),
             figure,
             _with_interval(s),
             _optional_number(s["random"]),
@@ -75,7 +80,7 @@ def model_card(facts: Facts) -> str:
         for figure, s in result["scores"].items()
     ]
     if tasks:
-        head = ["model", "task", "figure", "value (95 % interval)", "chance", "trigrams"]
+        head = ["model", "task", "questions", "figure", "value (95 % interval)", "chance", "trigrams"]
         lines += ["", "## Tasks", "", *_rows(head, tasks)]
     copied = [
         [

@@ -7,6 +7,8 @@ from core.progress import short_number
 from data_processing.reports.shown import size
 from evaluation.intervals import differing_by_chance
 from evaluation.suite import Results
+from evaluation.task_results import num_asked, title_of
+from inference.model_directory import PRETRAINING
 
 Row = tuple[str, ...]
 
@@ -15,6 +17,7 @@ def result_page(all_results: Sequence[Results]) -> str:
     """The figures of each model in a column of its own, and where they are in full."""
     parts = [
         _table("Text", ["text", "figure"], _text_rows(all_results), all_results),
+        _of_tuned(all_results),
         _table("Tasks", ["task", "figure"], _task_rows(all_results), all_results),
         _differences(all_results),
         _table("What it writes", ["", ""], _quality_rows(all_results), all_results),
@@ -36,7 +39,7 @@ def _table(title: str, names: Sequence[str], rows: Sequence[Row], all_results: S
         return ""
     head = (*names, *(letter for letter, _ in _lettered(all_results)))
     if len(rows[0]) > len(head):
-        head = (*head, "chance", "trigrams")
+        head = (*head, "chance", "trigrams", "questions")
     widths = [max(len(row[index]) for row in [head, *rows]) for index in range(len(head))]
     lines = [
         "  ".join(
@@ -56,26 +59,48 @@ def _text_rows(all_results: Sequence[Results]) -> list[Row]:
         "token_accuracy": "likeliest token right",
     }
     return [
-        (name, title, *(_shown(results.texts[name].get(key)) for results in all_results))
+        (
+            _with_limit(name, all_results[0]),
+            title,
+            *(_shown(results.texts[name].get(key)) for results in all_results),
+        )
         for name in all_results[0].texts
         for key, title in figures.items()
     ]
+
+
+def _with_limit(name: str, results: Results) -> str:
+    limit = results.texts[name]["recipe"]["limit"]
+    return name if limit is None else f"{name}, first {limit:,} documents"
+
+
+def _of_tuned(all_results: Sequence[Results]) -> str:
+    """Why a model that answers predicts text worse than the one that it was."""
+    lines = []
+    for letter, results in _lettered(all_results):
+        begun_with = results.manifest.get("initialised_from")
+        if results.texts and begun_with is not None and results.manifest["stage"] != PRETRAINING:
+            lines.append(
+                f"{letter} was tuned to answer, and learned text before that: it continues text worse than what it was "
+                f"tuned from, which python scripts/evaluate.py {begun_with} measures"
+            )
+    return "\n".join(lines)
 
 
 def _task_rows(all_results: Sequence[Results]) -> list[Row]:
     rows = []
     for number, task in enumerate(all_results[0].tasks):
         of_task = [results.tasks[number] for results in all_results]
-        shots = f", {task['recipe']['num_shots']}-shot" if task["recipe"]["num_shots"] else ""
         for name, score in task["scores"].items():
             cells = [_with_interval(result["scores"][name]) for result in of_task]
             rows.append(
                 (
-                    f"{task['task']}{shots}",
+                    title_of(task),
                     name.replace("_", " "),
                     *cells,
                     _shown(score["random"]),
                     _shown(score["ngram"]),
+                    num_asked(task),
                 )
             )
     return rows

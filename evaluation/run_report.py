@@ -3,8 +3,9 @@
 Written from the files that the stages leave, in the data report's style; the page asks nothing of anybody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from core.config_files import SETTINGS_FILE
 from core.errors import DataError
@@ -27,13 +28,13 @@ from data_processing.reports.report_style import STYLE
 from data_processing.reports.shown import Html, markup, number, share, size
 from evaluation.model_card import CARD_NAME, model_card
 from evaluation.run_facts import (
-    TRAININGS,
     Facts,
     Places,
     default_places,
     gather_run_facts,
     headline,
 )
+from evaluation.run_places import TRAININGS, run_of
 from evaluation.run_sections import (
     answers_section,
     quality_section,
@@ -41,7 +42,6 @@ from evaluation.run_sections import (
     tasks_section,
     texts_section,
 )
-from evaluation.training_text import places_of
 from training.diagnosis import diagnose
 from training.training_report import curves_section
 
@@ -67,17 +67,27 @@ def write_run_report(places: Places, run: Path, *, settings: Facts, out: Path) -
     atomic_write(out / CARD_NAME, model_card(facts))
 
 
-def write_report_of(model: Path) -> Path:
-    """Write both files into the run that a model directory lies in, and return where the page is.
+def reported_run(model: Path) -> Path:
+    """The run that a model directory lies in.
 
     Raises:
-        DataError: it lies in no run with a dataset.
+        DataError: it lies in none.
+    """
+    run = run_of(model)
+    if run is None:
+        raise DataError(
+            f"--report: {model} lies in no run, so there is none to report on; leave out --report, or name a run such "
+            "as runs/mine"
+        )
+    return run
+
+
+def write_report_of(run: Path) -> Path:
+    """Write both files into a run, and return where the page is.
+
+    Raises:
         CorruptArtifactError, DiskError: as `write_run_report`.
     """
-    places = places_of(model)
-    if places is None:
-        raise DataError(f"--report: {model} lies in no run with a dataset, so there is no run to report on")
-    run = places.dataset.parent
     settings = json_object(run / SETTINGS_FILE) if (run / SETTINGS_FILE).is_file() else {}
     write_run_report(default_places(run), run, settings=settings, out=run)
     return run / PAGE_NAME
@@ -198,6 +208,28 @@ def _feedback_section(feedback: Mapping[str, int] | None) -> Html:
     )
 
 
+CURRICULUM_HEAD = [
+    "run",
+    "new documents",
+    "new tokens",
+    "steps",
+    "learning rate",
+    "replayed share",
+    "conversations",
+]
+LEARNED = ("documents", "tokens", "steps", "learning_rate", "replay_share", "conversations")
+
+
+def _learned_rows(curriculum: Sequence[Facts]) -> list[list[Any]]:
+    """A row a run; none of a run that began with nothing, because the other tables say what it learned."""
+    if len(curriculum) == 1:
+        return []
+    return [
+        [name(run["run"]), *("–" if run[key] is None else num(run[key]) for key in LEARNED)]
+        for run in curriculum
+    ]
+
+
 def _lineage_section(facts: Facts) -> Html:
     rows = [
         [
@@ -225,6 +257,7 @@ def _lineage_section(facts: Facts) -> Html:
         "Equal settings over equal files give equal fingerprints.",
         paragraph("The same run again:"),
         excerpt_block(facts["command"]),
+        table("What was learned, run after run", CURRICULUM_HEAD, _learned_rows(facts["curriculum"])),
         table("Stages", ["stage", "result", "made from", "time"], rows),
         table("Versions", [], [[key, name(value)] for key, value in versions.items()]),
         openings(details(Html(f'All settings <span class="count">{len(settings)}</span>'), *tables)),

@@ -22,6 +22,8 @@ from data_processing.reports.report_markup import (
 )
 from data_processing.reports.shown import Html, markup, number, size, words
 from evaluation.generation_quality import SAMPLES_A_PROMPT
+from evaluation.line_evaluation import texts_of
+from evaluation.task_results import num_asked, title_of
 from inference.sampling_settings import SamplingSettings
 
 Facts = Mapping[str, Any]
@@ -36,24 +38,29 @@ ROWS_IN_A_TABLE = 25
 def texts_section(evaluation: Facts, scores: Scores) -> Html:
     """How well held-out text is predicted: as a whole, by source and by length."""
     rows = [
-        [split, num(v["loss_nats"]), _optional(v["perplexity"]), _optional(v["bits_per_byte"])]
-        for split, v in evaluation.get("text", {}).items()
+        [model, split, num(v["loss_nats"]), _optional(v["perplexity"]), _optional(v["bits_per_byte"])]
+        for model, split, v in texts_of(evaluation)
     ]
     parts = [
         table(
-            "The pretrained model on the rows of the dataset",
-            ["split", "loss, nats a token", "perplexity", "bits per byte"],
+            "On the rows of the dataset",
+            ["model", "split", "loss, nats a token", "perplexity", "bits per byte"],
             rows,
         )
     ]
     opened = [
-        details(f"{model} on {result['recipe']['text'][0]}, by {what}", *_groups(result[key], what))
+        details(f"{model} on {_text_of(result)}, by {what}", *_groups(result[key], what))
         for model, results in scores.items()
         for result in _of_kind(results, "text")
         for key, what in (("by_source", "source"), ("by_length", "length of the document"))
     ]
     parts.append(openings(*opened))
     return _section("texts", "Held-out text", "Text that no model of this run was trained on.", *parts)
+
+
+def _text_of(result: Facts) -> str:
+    limit = result["recipe"]["limit"]
+    return str(result["recipe"]["text"][0]) + ("" if limit is None else f" (at most {limit:,} documents)")
 
 
 def _groups(groups: Mapping[str, Facts], what: str) -> list[Html]:
@@ -78,8 +85,7 @@ def tasks_section(scores: Scores) -> Html:
         rows, bars = [], []
         for result in _of_kind(results, "task"):
             for figure, score in result["scores"].items():
-                shots = result["recipe"]["num_shots"]
-                task = result["task"] + (f", {shots}-shot" if shots else "")
+                task = title_of(result)
                 rows.append(
                     [
                         name(task),
@@ -88,7 +94,7 @@ def tasks_section(scores: Scores) -> Html:
                         _interval(score),
                         _optional(score["random"]),
                         _optional(score["ngram"]),
-                        num(len(result["right"])),
+                        num_asked(result),
                         _optional(result["num_in_training_text"]),
                     ]
                 )

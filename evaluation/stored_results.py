@@ -30,14 +30,15 @@ def stored(
         return done
     remove_leftovers(place)
     started = time.monotonic()
-    result = {
+    computed = compute()
+    own = {
         "fingerprint": fingerprint,
         "recipe": dict(recipe),
-        **compute(),
         "elapsed_seconds": time.monotonic() - started,
     }
-    write_json(place, result)
-    return result
+    assert not own.keys() & computed.keys()
+    write_json(place, {**own, **computed})
+    return json_object(place)  # as whoever finds it there gets it: JSON has no tuples
 
 
 def _read(place: Path) -> dict[str, Any] | None:

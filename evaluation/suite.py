@@ -8,14 +8,16 @@ from typing import Any
 
 from core.errors import DataError
 from core.files import sha256_file, write_json
+from core.manifest import read_manifest
 from evaluation.generation_quality import evaluate_quality
 from evaluation.language_model import LanguageModel
+from evaluation.run_places import DataPlaces, places_of, run_of
 from evaluation.speed import measure_speed
 from evaluation.stored_results import stored
 from evaluation.task_files import Task
 from evaluation.task_results import evaluate_tasks
 from evaluation.texts import SPLITS, evaluate_texts, texts_in_file, texts_of_split
-from evaluation.training_text import DataPlaces, TrainingText, places_of
+from evaluation.training_text import TrainingText
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class Results:
     model: str
     directory: Path
     num_parameters: int
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """What the model's directory says of it; empty for one from elsewhere."""
     tasks: Sequence[Mapping[str, Any]] = ()
     texts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     quality: Mapping[str, Any] | None = None
@@ -102,14 +106,14 @@ def run_suite(model: LanguageModel, suite: Suite, out: Path, *, places: DataPlac
             },
             lambda: evaluate_quality(chat_model, training, seed=suite.seed),
         )
-    return Results(model.name, out, model.num_parameters, tasks, texts, quality, speed)
+    manifest = read_manifest(Path(model.name)) or {}
+    return Results(model.name, out, model.num_parameters, manifest, tasks, texts, quality, speed)
 
 
 def place_of_results(model: LanguageModel, out: Path | None) -> Path:
     """The directory for the results of a model, one for each model: in `out`, or in its run, or in `runs/scores`."""
-    places = places_of(Path(model.name))
     if out is None:
-        out = (places.dataset.parent if places else Path("runs")) / SCORES
+        out = (run_of(Path(model.name)) or Path("runs")) / SCORES
     return out / label_of(Path(model.name), model.fingerprint)
 
 
@@ -139,8 +143,13 @@ def _text_result(
         if not path.is_file():
             raise DataError(f"--text {name}: no such file, and no split ({', '.join(SPLITS)})")
         source, texts = sha256_file(path), texts_in_file(path)
+    # A result of some documents never takes the place of that of all.
+    whole, part = f"text-{Path(name).name}.json", f"text-{Path(name).name}-first-{suite.limit}.json"
     return stored(
-        out / f"text-{Path(name).name}.json",
+        out / (whole if suite.limit is None else part),
         {"version": VERSION, "model": model.fingerprint, "text": [name, source], "limit": suite.limit},
-        lambda: evaluate_texts(model, texts, description=f"predicting {Path(name).name}", limit=suite.limit),
+        lambda: {
+            "whole": whole,
+            **evaluate_texts(model, texts, description=f"predicting {Path(name).name}", limit=suite.limit),
+        },
     )

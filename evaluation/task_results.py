@@ -30,6 +30,8 @@ def evaluate_tasks(
 ) -> list[dict[str, Any]]:
     """The result of each task, which is also in `out`, a file a task; those that are there already are read.
 
+    A result says under `whole` which file is for that of all questions, whether it is that one or of a part.
+
     Args:
         training: What the model was trained on, if that is known. The trigram baseline counts it, otherwise the
             contexts of the task; and questions that stand in it are counted.
@@ -41,12 +43,32 @@ def evaluate_tasks(
     counting = _Counting(model, training)
     return [
         stored(
-            out / f"{task.name}-{num_shots}-shot.json",
+            out / _file_name(task, num_shots, len(task.asked)),
             _recipe(model, task, training, num_shots=num_shots, seed=seed),
             partial(_ask, model, task, counting, num_shots=num_shots, seed=seed),
         )
         for task in tasks
     ]
+
+
+def _file_name(task: Task, num_shots: int, num_questions: int) -> str:
+    """Of the result; that of a part of the questions never takes the place of that of all."""
+    number = len(task.items)
+    part = "" if num_questions == number else f"-{num_questions}-of-{number}"
+    return f"{task.name}-{num_shots}-shot{part}.json"
+
+
+def title_of(result: Mapping[str, Any]) -> str:
+    """A task and how it was asked, for people: `piqa, 3-shot`."""
+    shots = result["recipe"]["num_shots"]
+    return str(result["task"]) + (f", {shots}-shot" if shots else "")
+
+
+def num_asked(result: Mapping[str, Any]) -> str:
+    """How many questions were asked, for people: `500 of 1,838`."""
+    asked = result["recipe"]["num_questions"]
+    number = result["recipe"].get("num_in_file", asked)  # which earlier versions did not write
+    return f"{asked:,}" if asked == number else f"{asked:,} of {number:,}"
 
 
 def _recipe(
@@ -59,6 +81,7 @@ def _recipe(
         "kind": task.kind,
         "delimiter": task.delimiter,
         "num_questions": len(task.asked),
+        "num_in_file": len(task.items),
         "num_shots": num_shots,
         "seed": seed,
         "training_text": training.fingerprint if training else None,
@@ -98,6 +121,7 @@ def _ask(
     solved = [task.items[number].solved(task.delimiter) for number in task.asked]
     return {
         "task": task.name,
+        "whole": _file_name(task, num_shots, len(task.items)),
         "file": str(task.path),
         "model": model.name,
         "baseline": baseline.name,

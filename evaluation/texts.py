@@ -14,10 +14,11 @@ from data_processing.reports.corpus_files import CORPUS_NAME
 from data_processing.reports.data_report import DATASET_REPORT
 from data_processing.reports.report import group_of
 from data_processing.rows.json_records import read_json_lines
+from data_processing.rows.learned_texts import LEARNED_NAME, LearnedTexts
 from data_processing.rows.split_corpus import SplitCorpus
 from evaluation.language_model import LanguageModel
 from evaluation.likelihoods import Row, score_rows
-from evaluation.training_text import DataPlaces
+from evaluation.run_places import DataPlaces
 
 SPLITS = ("validation", "test", "train")
 
@@ -89,6 +90,23 @@ def texts_in_file(path: Path) -> Iterator[Text]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def divided_corpus(places: DataPlaces) -> SplitCorpus:
+    """The documents of a corpus, divided as they were for its dataset.
+
+    Raises:
+        DataError: nothing says how that was.
+    """
+    division = json_object(places.dataset / DATASET_REPORT, mistake=DataError)
+    learned = places.dataset / LEARNED_NAME
+    return SplitCorpus(
+        places.corpus / CORPUS_NAME,
+        shares=division["shares"],
+        seed=division["seed"],
+        text_field="text",
+        learned=LearnedTexts.from_file(learned) if learned.is_file() else None,
+    )
+
+
 def texts_of_split(places: DataPlaces, split: str) -> Iterator[Text]:
     """The documents of a corpus that are in one of its splits.
 
@@ -101,9 +119,7 @@ def texts_of_split(places: DataPlaces, split: str) -> Iterator[Text]:
             raise DataError(
                 f"{file}: not there, so the documents of {split} are not known; name a file of text instead"
             )
-    division = json_object(report, mistake=DataError)
-    documents = SplitCorpus(corpus, shares=division["shares"], seed=division["seed"], text_field="text")
-    for own, document in documents.divide():
+    for own, document in divided_corpus(places).divide():
         if own == split:
             yield Text(document.text, document.source)
 

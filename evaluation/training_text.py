@@ -1,17 +1,17 @@
 """The text that a run's model was trained on, read back from its rows. Knows no model and no score."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.progress import progress
+from data_processing.rows.split_corpus import LEARNED_FROM
 from data_processing.rows.token_rows import TokenRows
 from data_processing.rules.decontaminate import ngram_hashes
 from data_processing.rules.hash_set import HashSet
+from evaluation.run_places import DataPlaces
 from tokenization.tokenizer import Tokenizer
 
 NGRAM_WORDS = 13
@@ -24,27 +24,6 @@ STRETCH = 64
 """Rows that are read in a row where not all are: enough that few documents are cut. Arbitrary."""
 
 
-@dataclass(frozen=True)
-class DataPlaces:
-    """Where a run keeps what its model was made from: corpus, rows of text and, of a tuned model, of conversations."""
-
-    corpus: Path
-    dataset: Path
-    instructions: Path | None = None
-
-
-def places_of(model_directory: Path) -> DataPlaces | None:
-    """Those of the run that a model directory lies in, or None where it lies in none with a dataset."""
-    directory = model_directory.absolute()
-    run = next((parent for parent in directory.parents if (parent / "dataset" / "train").is_dir()), None)
-    if run is None:
-        return None
-    conversations = run / "instructions"
-    is_of_tuning = any(directory.is_relative_to(run / stage) for stage in ("finetune", "preference"))
-    is_tuned = is_of_tuning and (conversations / "train").is_dir()
-    return DataPlaces(run / "corpus", run / "dataset", conversations if is_tuned else None)
-
-
 class TrainingText:
     """What a model read, as far as its run keeps it.
 
@@ -55,8 +34,13 @@ class TrainingText:
     def __init__(self, places: DataPlaces, tokenizer: Tokenizer) -> None:
         self.places = places
         self.tokenizer = tokenizer
-        kept = (places.dataset, places.instructions)
-        self.rows = [TokenRows(place / "train") for place in kept if place is not None]
+        kept = [
+            place / split
+            for place in (places.dataset, places.instructions)
+            if place
+            for split in LEARNED_FROM
+        ]
+        self.rows = [TokenRows(place) for place in kept if place.is_dir()]
         self.fingerprint = " ".join(rows.fingerprint for rows in self.rows)
 
     def sample_ids(self, most: int) -> NDArray[np.int64]:

@@ -9,16 +9,14 @@ from typing import Literal
 
 from core.files import explain_disk_errors
 from core.manifest import content_fingerprint, describe_files, read_manifest
-from inference.model_directory import STAGE_DIRECTORIES
+from inference.model_directory import run_of
 
 FEEDBACK_NAME = "feedback.jsonl"
 
 
 def feedback_file(directory: Path) -> Path:
     """Where feedback about the model in `directory` is kept: in its run, or beside a model that belongs to none."""
-    directory = directory.absolute()
-    is_in_run = directory.parent.name in STAGE_DIRECTORIES
-    return (directory.parents[1] if is_in_run else directory) / FEEDBACK_NAME
+    return (run_of(directory) or directory.absolute()) / FEEDBACK_NAME
 
 
 def model_fingerprint(directory: Path) -> str:

@@ -17,6 +17,12 @@ TRAINER_STATE = "trainer/state.json"
 STAGE_DIRECTORIES = ("preference", "finetune", "pretrain")
 """Directories of a run that hold models, the one to talk to first."""
 
+UPDATES = "updates"
+"""Directory of a run that holds its updates, each a run by itself: `updates/1`, `updates/2` and so on."""
+
+LATEST = "latest"
+"""File in a run that says which of its updates is used; 0, or no such file, means what the run itself trained."""
+
 STEP_NAME = re.compile(r"step_(\d+)")
 
 PRETRAINING = "pretraining"
@@ -26,16 +32,16 @@ PRETRAINING = "pretraining"
 def find_model(path: str | Path) -> Path:
     """The directory of the model that `path` stands for.
 
-    A model directory (it has a `config.json`) stands for itself. A run stands for the `final` of the last stage that
-    has one (`preference`, `finetune`, `pretrain`), else for the newest intact checkpoint of the last that has any; the
-    directory of one training stage stands for its own `final` or newest checkpoint. Damaged ones are passed over with
-    a warning.
+    A model directory (it has a `config.json`) stands for itself. A run stands for its update that `latest` names, if
+    it has any, and else for the `final` of the last stage that has one (`preference`, `finetune`, `pretrain`), else for
+    the newest intact checkpoint of the last that has any; the directory of one training stage stands for its own
+    `final` or newest checkpoint. Damaged ones are passed over with a warning.
 
     Raises:
         DataError: nothing is there; the message says what was looked for and what was found.
         CorruptArtifactError: there are models, but none is intact; the message says what is wrong with each.
     """
-    path = Path(path)
+    path = latest_of(Path(path))
     return path if (path / CONFIG_NAME).is_file() else _first_intact(path)[0]
 
 
@@ -46,8 +52,49 @@ def find_intact_model(path: str | Path) -> tuple[Path, dict[str, Any]]:
         DataError: as `find_model`.
         CorruptArtifactError: as `find_model`; or the model directory that was named is damaged.
     """
-    path = Path(path)
+    path = latest_of(Path(path))
     return (path, check_model_files(path)) if (path / CONFIG_NAME).is_file() else _first_intact(path)
+
+
+def latest_of(run: Path) -> Path:
+    """The directory of the update that a run stands for, or the run itself.
+
+    Raises:
+        CorruptArtifactError: what `latest` names is not there.
+    """
+    number = latest_number(run)
+    update = run / UPDATES / str(number)
+    if number and not update.is_dir():
+        raise CorruptArtifactError(
+            f"{run / LATEST}: names update {number}, and {update} is not there; name another with `python "
+            f"scripts/update.py {run} --use N`"
+        )
+    return update if number else run
+
+
+def latest_number(run: Path) -> int:
+    """Which of a run's updates is used; 0 = what the run itself trained.
+
+    Raises:
+        CorruptArtifactError: the file holds no number.
+    """
+    path = run / LATEST
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise CorruptArtifactError(f"{path}: expected the number of an update, found {text[:40]!r}")
+    return int(text)
+
+
+def run_of(model_directory: Path) -> Path | None:
+    """The run that a model directory lies in, of an update the run that was updated; None where it lies in none."""
+    directory = model_directory.absolute()
+    if directory.parent.name not in STAGE_DIRECTORIES:
+        return None
+    run = directory.parents[1]
+    return run.parents[1] if run.parent.name == UPDATES else run
 
 
 def _first_intact(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -84,7 +131,7 @@ def newest_run(runs: str | Path = "runs") -> Path:
     written = {
         run: max((candidate / CONFIG_NAME).stat().st_mtime for candidate in candidates)
         for run in sorted(runs.iterdir() if runs.is_dir() else ())
-        if run.is_dir() and (candidates := list(_candidates(run)))
+        if run.is_dir() and (candidates := list(_candidates(latest_of(run))))
     }
     if not written:
         raise DataError(

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from core.files import LOCAL_DISK, Disk, write_json
+from core.files import LOCAL_DISK, Disk, atomic_write, write_json
 from core.training_config import ModelConfig
+from models.counting import vocabulary_of
 from models.hf_layout import GPT2_NAMES, MODERN_NAMES, translate
 from models.lora import DOWN, ROWS, UP
 from models.safetensors_file import write_safetensors
@@ -19,6 +20,21 @@ ADAPTER_DIRECTORY = "adapter"
 
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
+
+README_FILE = "README.md"
+README = """\
+# Adapters
+
+For peft's PeftModel, and for the model that they were added to, with {vocabulary} rows of embedding. One from elsewhere
+has fewer where tokens of chats were added to its tokenizer. Give it room first:
+
+```python
+base.resize_token_embeddings({vocabulary})
+tuned = PeftModel.from_pretrained(base, "{directory}")
+```
+
+The directory above holds a plain model in which they are merged already.
+"""
 
 FUSED = ("query", "key", "value")
 """Of GPT-2, which has one layer for the three."""
@@ -33,7 +49,7 @@ class Adapter(NamedTuple):
 
 
 def save_adapter(adapter: Adapter, config: ModelConfig, directory: Path, *, disk: Disk = LOCAL_DISK) -> None:
-    """Write `adapter_model.safetensors` and `adapter_config.json` into a new directory.
+    """Write `adapter_model.safetensors`, `adapter_config.json` and what model they fit into a new directory.
 
     Args:
         config: The shape of the model that they were added to.
@@ -67,6 +83,8 @@ def save_adapter(adapter: Adapter, config: ModelConfig, directory: Path, *, disk
         "use_dora": False,
     }
     write_json(directory / ADAPTER_CONFIG_FILE, values, disk=disk)
+    readme = README.format(vocabulary=vocabulary_of(config), directory=ADAPTER_DIRECTORY)
+    atomic_write(directory / README_FILE, readme, disk=disk)
     write_safetensors(directory / ADAPTER_FILE, tensors, metadata={"format": "pt"}, disk=disk)
 
 

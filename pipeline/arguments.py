@@ -6,6 +6,7 @@ Loads no tensor library, so that help and a mistyped flag are answered at once.
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from core.config import merge, parse_overrides
@@ -31,7 +32,13 @@ settings, given as section.setting=value, anywhere on the line:
 class Parser(argparse.ArgumentParser):
     """Reports mistakes like every other error of the project, and takes dotted overrides anywhere on the line."""
 
-    def __init__(self, description: str, *, sections: Sequence[str], examples: Sequence[str]) -> None:
+    def __init__(
+        self, description: str, *, sections: Sequence[str], examples: Sequence[str], run: str | None = None
+    ) -> None:
+        """Args:
+        sections: Whose settings the help lists.
+        run: What the help says of the argument RUN, which comes before the settings; None = there is no such one.
+        """
         settings = [
             PipelineConfig.model_fields[name].annotation.describe(f"{name}.")  # type: ignore[union-attr]
             for name in sections
@@ -43,6 +50,8 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        if run is not None:
+            self.add_argument("run", metavar="RUN", type=Path, help=run)
         self.add_argument(
             "overrides", nargs="*", metavar="section.setting=value", help="settings; they are listed below"
         )

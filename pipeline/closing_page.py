@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.training_config import PipelineConfig
 from data_processing.reports.data_report import PAGE_NAME
-from evaluation.line_evaluation import shown_answers
+from evaluation.line_evaluation import shown_answers, texts_of
 from evaluation.run_report import PAGE_NAME as RUN_PAGE_NAME
 from pipeline.run import TrainedLine
 from pipeline.stages import stage_metrics
+from pipeline.tuning import no_instructions, uses_default_instructions
 from training.preference_loss import PREFERENCE_METRICS
 
 WIDTH = 100
@@ -117,8 +119,8 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return ""
     lines = [_heading("Evaluation")]
-    for split, values in metrics["text"].items():
-        split = f"pretrained model on {split} text:"
+    for model, split, values in texts_of(metrics):
+        split = f"{model} model on {split} text:"
         bits = f", {values['bits_per_byte']:.3f} bits per byte" if values["bits_per_byte"] is not None else ""
         lines.append(
             f"  {split:<37} loss {values['loss_nats']:.3f}, perplexity {values['perplexity'] or math.inf:.2f}{bits}"
@@ -156,10 +158,18 @@ def _next_steps(result: TrainedLine, command: str) -> str:
         lines.append(
             f"                     python scripts/evaluate.py {run}      (more tasks and texts: --help)"
         )
+    elif {"finetune", "preference"} & result.artifacts.keys():
+        lines.append(
+            f"  measure it         python scripts/evaluate.py {run} --report      (tasks and texts: --help)"
+        )
     if "data_report" in result.artifacts:
         lines.append(f"  look at the data   {result.artifacts['data_report'].directory / PAGE_NAME}")
         lines.append(
             f"                     python scripts/inspect_data.py {run} why FILE      (or trace, sample, forget)"
+        )
+    if {"collect", "pretrain"} <= result.artifacts.keys():
+        lines.append(
+            f"  teach it more      python scripts/update.py {run} --data NEW      (or --feedback FILE)"
         )
     if "collect" in result.artifacts:
         lines.append(f"  see what is done   {command} --plan")
@@ -169,11 +179,16 @@ def _next_steps(result: TrainedLine, command: str) -> str:
             "  your own data      put files into data/datasets/raw, or:",
             "                     python scripts/train_llm_from_scratch.py --data DIR run.name=mine",
         ]
-    lines += [
-        '  your own answers   data/instruction_data.jsonl with one {"instruction": …, "response": …} a line, or:',
-        "                     the same command with --instruction-data FILE",
-    ]
+    if "pretrain" in result.artifacts and not _has_own_instructions(result.config):
+        lines += [
+            '  your own answers   data/instruction_data.jsonl with one {"instruction": …, "response": …} a line, or:',
+            "                     the same command with --instruction-data FILE",
+        ]
     return "\n".join(lines)
+
+
+def _has_own_instructions(config: PipelineConfig) -> bool:
+    return no_instructions(config) is None and not uses_default_instructions(config)
 
 
 def _labelled(label: str, text: str) -> str:

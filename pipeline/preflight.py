@@ -12,6 +12,7 @@ from core.device_manager import DeviceManager
 from core.errors import BloomeryError, ConfigError, DataError, DiskError
 from core.training_config import DataConfig, PipelineConfig
 from data_processing.document import Dropped
+from data_processing.rows.arrow_rows import read_metadata
 from data_processing.rows.conversations import read_conversations
 from data_processing.rows.preferences import read_preferences
 from data_processing.rules.blocklist import BlockedDocuments, blocklist_step
@@ -118,6 +119,10 @@ def check(config: PipelineConfig, sources: Sources | None, *, trains: bool = Tru
             listed_files(config.data.file_list)
         elif not is_url(config.data.raw_dir):
             existing_directory(config.data.raw_dir)
+    for place in config.data.more_data:
+        if not (is_url(place) or place.is_file()):
+            with _naming("data.more_data"):
+                existing_directory(place)
     if holds_password(config.data.sql):
         raise ConfigError(
             "data.sql.url holds a password, and settings are written into the run's files; write ${NAME} in its place "
@@ -220,12 +225,16 @@ def check_named_files(config: PipelineConfig) -> None:
         check_instruction_file(file)
     for file in config.instruction.more_data:
         check_instruction_file(file, setting="instruction.more_data")
+    if config.instruction.replay_dataset is not None:
+        with _naming("instruction.replay_dataset"):
+            read_metadata(config.instruction.replay_dataset / "train")
     if config.preference.data is not None:
         check_record_file(config.preference.data, read_preferences, setting="preference.data")
     blocklist, decontamination = config.data.blocklist, config.data.decontamination
     for setting, path in (
         ("data.blocklist.documents", blocklist.documents),
         ("data.blocklist.patterns", blocklist.patterns),
+        ("data.learned", config.data.learned),
         *(("data.decontamination.files", path) for path in decontamination.files),
         ("tokenizer.path", config.tokenizer.path),
         *(("tokenizer.references", path) for path in config.tokenizer.references),

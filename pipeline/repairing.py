@@ -62,7 +62,7 @@ def _inputs_of(
     try:
         inputs = {
             name: artifact
-            for name in stage.reads
+            for name in stage.reads(config)
             if (artifact := load_artifact(name, places[name])) is not None
         }
     except CorruptArtifactError as error:

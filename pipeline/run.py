@@ -23,6 +23,7 @@ from core.stage import Artifact, Decision, Selection, Stage, load_artifact
 from core.stage_plan import plan_stages
 from core.stage_run import run_stages
 from core.training_config import PipelineConfig
+from evaluation.run_places import places_of
 from inference.chat import ChatModel, find_model
 from pipeline.cleaning import log_superseded
 from pipeline.initial_model import shape_of
@@ -39,7 +40,7 @@ from pipeline.run_plan import plan_for
 from pipeline.sources import Sources, check_sources
 from pipeline.stages import digests_database, line, preference_line, tuning_line
 from pipeline.together import Leader, follow
-from pipeline.tuning import no_instructions
+from pipeline.tuning import no_instructions, replays_own_text
 from tokenization.tokenizer import Tokenizer, holds_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -310,7 +311,7 @@ def tune_pretrained_model(
 
     Raises:
         MismatchError: the tokenizer is not the model's.
-        ConfigError: text is to be replayed, and no setting says which.
+        ConfigError: text is to be replayed, and neither a setting nor the model's run says which.
         BloomeryError: as `train_llm_from_scratch`.
     """
     pretrained = find_model(pretrained_model)
@@ -328,11 +329,15 @@ def tune_pretrained_model(
         check_instruction_file(config.instruction.data)
     check_named_files(config)
     check_part_names(config)
-    if config.instruction.replay_share is not None and config.instruction.replay_dataset is None:
-        raise ConfigError(
-            f"instruction.replay_share={config.instruction.replay_share:g}: this run has no dataset of its own; name "
-            "the one that the model was trained on, such as instruction.replay_dataset=runs/mine/dataset"
-        )
+    if replays_own_text(config) and not only_preferences:
+        places = places_of(pretrained)
+        if places is None:
+            raise ConfigError(
+                f"instruction.replay_share={config.instruction.replay_share:g}: {pretrained} lies in no run with a "
+                "dataset; name the one that the model was trained on, such as "
+                "instruction.replay_dataset=runs/mine/dataset, or set instruction.replay_share=null"
+            )
+        config = config.replace(instruction={"replay_dataset": str(places.dataset)})
     if only_preferences:
         stages = preference_line(pretrained, tokenizer)
     else:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -82,6 +83,18 @@ def collect_sources(
     Args:
         downloads: Where documents of a public dataset are kept, so that none is fetched twice.
     """
+    collected = _collect_first(collector, sources, config, downloads)
+    for place in config.more_data:
+        if place.is_file():
+            collected = collector.collect_from_files([place])
+        else:
+            collected = collector.collect_from_directory(place, recursive=config.recursive)
+    return collected
+
+
+def _collect_first(
+    collector: DataCollector, sources: Sources | None, config: DataConfig, downloads: Path
+) -> Path:
     if sources is None:
         for name, corpus in unread_sources(config):
             logger.warning(
@@ -182,7 +195,13 @@ def source_facts(
     read_only = digests_at is None or not digests_at.parent.is_dir()
     with FileDigests(digests_at, read_only=read_only) as digests:
         facts = _source_facts(sources, config, ignore, digests)
-    if sources is not None or config.corpus in ("auto", "directory"):
+        for place in config.more_data:
+            facts[f"more data {place}"] = (
+                source_fingerprint([place], digests=digests)
+                if place.is_file()
+                else _directory_facts(place, config, ignore, digests)
+            )
+    if sources is not None or config.corpus in ("auto", "directory") or config.more_data:
         # Files that need it are left out without it, and another version may read them in another way.
         facts["pypdf"] = _version("pypdf")
     for name, path in _named_files(config).items():
@@ -209,24 +228,28 @@ def _named_files(config: DataConfig) -> dict[str, Path]:
     return {name: path for name, path in named.items() if path is not None}
 
 
+def _directory_facts(
+    directory: Path, config: DataConfig, ignore: Sequence[Path], digests: FileDigests
+) -> dict[str, Any]:
+    if (url := url_of(directory)) is not None:
+        return remote_fingerprint(
+            url, recursive=config.recursive, include=config.include, exclude=config.exclude
+        )
+    return source_fingerprint(
+        directory,
+        recursive=config.recursive,
+        include=config.include,
+        exclude=config.exclude,
+        respect_gitignore=config.respect_gitignore,
+        ignore=[path.parent.resolve() / path.name for path in ignore],
+        digests=digests,
+    )
+
+
 def _source_facts(
     sources: Sources | None, config: DataConfig, ignore: Sequence[Path], digests: FileDigests
 ) -> dict[str, Any]:
-    def directory_facts(directory: Path) -> dict[str, Any]:
-        if (url := url_of(directory)) is not None:
-            return remote_fingerprint(
-                url, recursive=config.recursive, include=config.include, exclude=config.exclude
-            )
-        return source_fingerprint(
-            directory,
-            recursive=config.recursive,
-            include=config.include,
-            exclude=config.exclude,
-            respect_gitignore=config.respect_gitignore,
-            ignore=[path.parent.resolve() / path.name for path in ignore],
-            digests=digests,
-        )
-
+    directory_facts = partial(_directory_facts, config=config, ignore=ignore, digests=digests)
     if sources is None:
         match config.corpus:
             case "python_standard_library":

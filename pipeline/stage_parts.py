@@ -1,6 +1,7 @@
 """What several stages do alike: find their place, name their settings, save rows, train on rows. Knows no stage."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,11 @@ from core.training_config import OptimizationConfig, PipelineConfig
 from data_processing.rows.token_dataset import TokenDataset, save_dataset
 from data_processing.rows.token_rows import TokenRows
 from training.carrying_out import TrainingResult
-from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
-from training.preference_trainer import PreferenceTrainer
-from training.pretraining_trainer import PretrainingTrainer
 from training.resuming import agreed_checkpoint
 from training.run_log import read_training
 from training.run_plots import PLOTS_NAME, can_plot, write_plots
 from training.session import row_loaders
+from training.stage_trainer import StageTrainer
 
 
 def place_in_run(name: str, explicit: Path | None, config: PipelineConfig) -> Path:
@@ -44,12 +43,12 @@ def save_rows(dataset: TokenDataset, out: Path) -> dict[str, Any]:
 
 
 def train_on_rows(
-    trainer: PretrainingTrainer | InstructionFinetuningTrainer | PreferenceTrainer,
+    trainer: StageTrainer[Any],
     settings: OptimizationConfig,
     dataset: Path,
     out: Path,
     *,
-    replayed: TokenRows | None = None,
+    replayed: Sequence[TokenRows] = (),
     replay_share: float = 0.0,
 ) -> dict[str, Any]:
     """Train to the end on the rows in `dataset`, from the newest checkpoint in `out`; returns what was measured."""

@@ -6,11 +6,13 @@ Longer than other files because the whole line is to be seen in one place.
 
 import logging
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from core.config_files import SETTINGS_FILE
 from core.device_manager import DeviceManager
 from core.files import write_json
 from core.stage import Artifact, Inputs, Stage
@@ -20,18 +22,28 @@ from data_processing.dataset_builder import DatasetBuilder
 from data_processing.reports.corpus_files import CORPUS_NAME, REPORT_NAME
 from data_processing.reports.data_report import TOKENIZER_REPORT, write_data_report
 from data_processing.reports.forgetting import read_forgotten
+from data_processing.rows.learned_texts import LEARNED_NAME
+from data_processing.rows.split_corpus import REPLAY
+from data_processing.rows.token_rows import TokenRows
 from data_processing.sources.remote_files import is_url
 from data_processing.text_cleaner import TextCleaner
 from evaluation.line_evaluation import evaluate_line
 from evaluation.run_report import write_run_report
 from evaluation.suite import SCORES
-from inference.model_directory import find_model
+from inference.model_directory import UPDATES, find_model
 from models.transformer_lm import create_model_from_config
 from pipeline.initial_model import initial_source, lineage, load_initial_model, weights_digest
 from pipeline.preferring import ROW_SETTINGS, no_preferences, prefer, preference_rows, preference_source
 from pipeline.sources import Sources, collect_sources, source_facts
 from pipeline.stage_parts import place_in_run, save_rows, section, sha256_or_missing, train_on_rows
-from pipeline.tuning import conversation_rows, instruction_source, no_instructions, replayed_source, tune
+from pipeline.tuning import (
+    conversation_rows,
+    instruction_source,
+    no_instructions,
+    replayed_source,
+    replays_own_text,
+    tune,
+)
 from tokenization.tokenizer import Tokenizer
 from tokenization.tokenizer_report import report_tokenizer
 from tokenization.tokenizer_trainer import TokenizerTrainer
@@ -94,11 +106,15 @@ def build_dataset(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str
         num_workers=data.num_workers,
         work_dir=out.parent,
         augmentation=data.augmentation,
+        learned=data.learned,
     )
     dataset = builder.build_from_jsonl(
         inputs["collect"].directory / CORPUS_NAME, data.train_split, data.val_split, data.test_split
     )
-    return save_rows(dataset, out)
+    report = save_rows(dataset, out)
+    if data.learned is not None:  # who divides the corpus again needs it
+        shutil.copyfile(data.learned, out / LEARNED_NAME)
+    return report
 
 
 def report_data(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -133,7 +149,15 @@ def pretrain(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
         tokenizer=tokenizer,
         lineage=facts,
     )
-    return train_on_rows(trainer, settings, dataset, out)
+    replayed = [] if config.training.replay_share is None else [TokenRows(dataset / REPLAY)]
+    return train_on_rows(
+        trainer,
+        settings,
+        dataset,
+        out,
+        replayed=replayed,
+        replay_share=config.training.replay_share or 0.0,
+    )
 
 
 def prepare_instructions(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -147,7 +171,8 @@ def finetune(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
     pretrained = inputs["pretrain"].directory / "final"
     tokenizer = Tokenizer.from_file(inputs["tokenizer"].directory)
     config = making_up_for(config, inputs["pretrain"].metrics["elapsed_seconds"])
-    return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out)
+    dataset = inputs["dataset"].directory if "dataset" in inputs else None
+    return tune(config, pretrained, tokenizer, inputs["instructions"].directory, out, dataset=dataset)
 
 
 def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any]:
@@ -159,7 +184,12 @@ def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
         dataset=inputs["dataset"].directory,
         pretrained=inputs["pretrain"].directory / "final",
         tuned=next(
-            (inputs[name].directory / "final" for name in ("preference", "finetune") if name in inputs), None
+            (
+                (name, inputs[name].directory / "final")
+                for name in ("preference", "finetune")
+                if name in inputs
+            ),
+            None,
         ),
         instructions=inputs["instructions"].directory if "instructions" in inputs else None,
         document_masking=config.training.document_masking,
@@ -177,6 +207,11 @@ def _given_tokenizer(config: PipelineConfig) -> Mapping[str, Any]:
         return {}
     tokenizer = Tokenizer.from_file(settings.path, tiktoken_pattern=settings.tiktoken_pattern)
     return {"given tokenizer": tokenizer.fingerprint}
+
+
+def _learned_before(config: PipelineConfig) -> Mapping[str, Any]:
+    learned = config.data.learned
+    return {} if learned is None else {"learned documents": sha256_or_missing(learned)}
 
 
 def _rows_if(allowed: bool, stage: str) -> frozenset[str]:
@@ -199,7 +234,8 @@ def digests_database(config: PipelineConfig) -> Path | None:
 
 
 def own_places(config: PipelineConfig) -> list[Path]:
-    """Where the run writes: its directory, and the explicit places outside of it."""
+    """Where the run writes: its directory, and explicit places outside of it. Of an update, also where the run that is
+    updated wrote, and its other updates."""
     explicit = (
         config.data.output_dir,
         config.tokenizer.output_dir,
@@ -208,7 +244,14 @@ def own_places(config: PipelineConfig) -> list[Path]:
         config.instruction.output_dir,
         config.preference.output_dir,
     )
-    return [config.run.directory, *(place for place in explicit if place is not None)]
+    places = [config.run.directory, *(place for place in explicit if place is not None)]
+    if config.run.parent is not None:
+        run = config.run.directory.parents[1]
+        places.append(run)
+        for settings in [run / SETTINGS_FILE, *run.glob(f"{UPDATES}/*/{SETTINGS_FILE}")]:
+            others = PipelineConfig.from_file(settings)
+            places += own_places(others.replace(run={"parent": None}))
+    return places
 
 
 COLLECT_SETTINGS = (
@@ -271,6 +314,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
                 | section("model", c.model, "max_position_embeddings")
             ),
             needs=("collect", "tokenizer"),
+            sources=_learned_before,
             place=lambda c: place_in_run("dataset", c.data.dataset_dir, c),
             version=2,
             repair=_repair_rows,
@@ -317,6 +361,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             run=finetune,
             settings=lambda c: section("instruction", c.instruction, without="data"),
             needs=("pretrain", "instructions", "tokenizer"),
+            reads_too=lambda c: ("dataset",) if replays_own_text(c) else (),
             sources=replayed_source,
             place=lambda c: place_in_run("finetune", c.instruction.output_dir, c),
             outputs="final/**/*",
@@ -340,7 +385,7 @@ def line(sources: Sources | None = None) -> tuple[Stage[PipelineConfig], ...]:
             sources=lambda c: {
                 "tasks": [[path.stem, sha256_or_missing(path)] for path in c.evaluation.tasks]
             },
-            version=2,
+            version=3,
             place=lambda c: c.run.directory / "evaluation",
         ),
     )

@@ -4,10 +4,10 @@ Knows neither what a stage computes nor how processes find each other.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 from core.distributed import World
 from core.errors import BloomeryError, MainProcessError
@@ -15,6 +15,7 @@ from core.stage import Artifact, Inputs, Stage
 from core.training_config import PipelineConfig
 
 Line = tuple[Stage[PipelineConfig], ...]
+Result = TypeVar("Result")
 
 
 class Leader:
@@ -102,3 +103,48 @@ def _artifacts(values: Mapping[str, Any]) -> dict[str, Artifact]:
     return {
         name: Artifact(**{**value, "directory": Path(value["directory"])}) for name, value in values.items()
     }
+
+
+class Caller:
+    """The main process' side of several lines, one after the other. As a context, it tells the others of an error
+    between them, and lets them go in the end."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._is_in_line = False
+
+    def call(self, run_line: Callable[[], Result]) -> Result:
+        """What `run_line` returns, while the others run it too."""
+        self._world.from_main(lambda: {"line": True})
+        self._is_in_line = True
+        result = run_line()
+        self._is_in_line = False
+        return result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._world.from_main(lambda: {"line": False})
+        elif isinstance(error, BloomeryError) and not self._is_in_line:
+            message = {"failed": str(error), "exit_code": error.exit_code}
+            self._world.from_main(lambda: message)
+
+
+def answer_calls(world: World, run_line: Callable[[], object]) -> None:
+    """The other processes' side: run a line each time that the main one calls.
+
+    Raises:
+        MainProcessError: the main process failed between lines, and has said why.
+        PeerLostError: it ended without a word.
+    """
+    while True:
+        message = world.from_main(_is_not_main)
+        if "failed" in message:
+            raise MainProcessError(message["failed"], exit_code=message["exit_code"])
+        if not message["line"]:
+            return
+        run_line()

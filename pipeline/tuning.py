@@ -12,11 +12,12 @@ from data_processing.document import Dropped
 from data_processing.rows.arrow_rows import METADATA_NAME
 from data_processing.rows.conversations import Conversation, read_conversations, to_conversation
 from data_processing.rows.instruction_dataset import build_instruction_dataset
+from data_processing.rows.split_corpus import LEARNED_FROM
 from data_processing.rows.token_rows import TokenRows
 from data_processing.sources import default_corpus
 from pipeline.initial_model import lineage, load_initial_model, room_for, shape_of
 from pipeline.sources import standard_library_facts
-from pipeline.stage_parts import place_in_run, save_rows, sha256_or_missing, train_on_rows
+from pipeline.stage_parts import save_rows, sha256_or_missing, train_on_rows
 from tokenization.tokenizer import Tokenizer
 from training.instruction_finetuning_trainer import InstructionFinetuningTrainer
 
@@ -66,9 +67,19 @@ def _conversations(config: PipelineConfig) -> Iterator[Conversation | Dropped]:
 
 
 def tune(
-    config: PipelineConfig, pretrained: Path, tokenizer: Tokenizer, conversations: Path, out: Path
+    config: PipelineConfig,
+    pretrained: Path,
+    tokenizer: Tokenizer,
+    conversations: Path,
+    out: Path,
+    *,
+    dataset: Path | None = None,
 ) -> dict[str, Any]:
-    """Tune the model in `pretrained`, or go on with it; returns what was measured."""
+    """Tune the model in `pretrained`, or go on with it; returns what was measured.
+
+    Args:
+        dataset: The text that the run pretrained on, to be replayed where no setting names another.
+    """
     settings = config.instruction.replace(output_dir=str(out))
     model = load_initial_model(pretrained, room_for(tokenizer, shape_of(pretrained)), seed=settings.seed)
     trainer = InstructionFinetuningTrainer(
@@ -78,23 +89,25 @@ def tune(
         tokenizer=tokenizer,
         lineage=lineage(pretrained),
     )
-    replayed = replayed_directory(config)
+    replayed = []
+    if settings.replay_share is not None:
+        replayed_dataset = settings.replay_dataset or dataset
+        assert replayed_dataset is not None
+        splits = [replayed_dataset / split for split in LEARNED_FROM]
+        replayed = [TokenRows(split) for split in splits if split.is_dir()]
     return train_on_rows(
         trainer,
         settings,
         conversations,
         out,
-        replayed=None if replayed is None else TokenRows(replayed),
+        replayed=replayed,
         replay_share=settings.replay_share or 0.0,
     )
 
 
-def replayed_directory(config: PipelineConfig) -> Path | None:
-    """Where the rows of text are that tuning goes on to learn from; None where it learns from conversations alone."""
-    if config.instruction.replay_share is None:
-        return None
-    dataset = config.instruction.replay_dataset or place_in_run("dataset", config.data.dataset_dir, config)
-    return dataset / "train"
+def replays_own_text(config: PipelineConfig) -> bool:
+    """Whether tuning goes on to learn from the text that the run pretrained on."""
+    return config.instruction.replay_share is not None and config.instruction.replay_dataset is None
 
 
 def uses_default_instructions(config: PipelineConfig) -> bool:
@@ -135,9 +148,6 @@ def instruction_source(config: PipelineConfig) -> Mapping[str, Any]:
 
 
 def replayed_source(config: PipelineConfig) -> dict[str, Any]:
-    """The rows of text that are learned again, as part of what a model was tuned on."""
-    directory = replayed_directory(config)
-    if directory is None:
-        return {}
-    # A plan is made before there are rows.
-    return {"replayed rows": sha256_or_missing(directory / METADATA_NAME)}
+    """The rows of another dataset that are learned again, as part of what a model was tuned on."""
+    dataset = config.instruction.replay_dataset
+    return {} if dataset is None else {"replayed rows": sha256_or_missing(dataset / "train" / METADATA_NAME)}

@@ -96,13 +96,16 @@ def main(arguments: list[str]) -> int:
 
     from evaluation.language_model import load_language_model
     from evaluation.result_page import result_page
-    from evaluation.run_report import write_report_of
+    from evaluation.run_report import reported_run, write_report_of
     from evaluation.suite import Suite, held_out_splits, place_of_results, run_suite
-    from inference.model_directory import newest_run
+    from inference.model_directory import find_model, newest_run
 
+    first = flags.model or newest_run()
+    if flags.report:
+        reported_run(find_model(first))  # said now, and not after all was measured
     is_bare = not (flags.tasks or flags.text or flags.quality or flags.speed)
     all_results = []
-    for path in [flags.model or newest_run(), *flags.compare]:
+    for path in [first, *flags.compare]:
         model = load_language_model(path, device=flags.device)
         suite = Suite(
             tasks=tasks,
@@ -116,7 +119,7 @@ def main(arguments: list[str]) -> int:
         all_results.append(run_suite(model, suite, place_of_results(model, flags.out)))
     print(result_page(all_results))
     if flags.report:
-        print(f"\n{write_report_of(Path(all_results[0].model))}")
+        print(f"\n{write_report_of(reported_run(Path(all_results[0].model)))}")
     return 0
 
 

@@ -13,6 +13,7 @@ from core.errors import ConfigError, DataError, MismatchError
 from core.files import sha256_json
 from core.seeds import derive_seed
 from core.training_config import OptimizationConfig
+from data_processing.rows.joined_rows import JoinedRows
 from data_processing.rows.token_rows import TokenRows
 from training.losses import Batch
 from training.step_batch import StepBatch, share_step
@@ -35,6 +36,23 @@ class BatchSource(Protocol):
         """The micro-batches of these rising numbers, the same ones in every process."""
 
 
+class ShuffledRows:
+    """The endless order of so many rows, shuffled anew each epoch: a function of the seed and the position."""
+
+    def __init__(self, number: int, *, seed: int) -> None:
+        self._number = number
+        self._seed = seed
+        self._epoch: tuple[int, np.ndarray[Any, Any]] | None = None
+
+    def row_at(self, position: int) -> int:
+        """Which row comes at this position."""
+        epoch, offset = divmod(position, self._number)
+        if self._epoch is None or self._epoch[0] != epoch:
+            generator = np.random.Generator(np.random.PCG64(derive_seed(self._seed, "order", epoch)))
+            self._epoch = epoch, generator.permutation(self._number)
+        return int(self._epoch[1][offset])
+
+
 class RowBatches:
     """Rows in an order that is shuffled anew each epoch; a batch may span two epochs, so no row is left out.
 
@@ -48,7 +66,7 @@ class RowBatches:
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
-        self._shuffled: tuple[int, np.ndarray[Any, Any]] | None = None
+        self._order = ShuffledRows(len(rows), seed=seed)
 
     @property
     def batches_per_epoch(self) -> float:
@@ -81,11 +99,7 @@ class RowBatches:
 
     def row_at(self, position: int) -> int:
         """Which row comes at this position of the endless order."""
-        epoch, offset = divmod(position, len(self.rows))
-        if self._shuffled is None or self._shuffled[0] != epoch:
-            generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "order", epoch)))
-            self._shuffled = epoch, generator.permutation(len(self.rows))
-        return int(self._shuffled[1][offset])
+        return self._order.row_at(position)
 
 
 class ReplayingBatches:
@@ -96,21 +110,21 @@ class ReplayingBatches:
 
     Args:
         batches: What is to be learned; a pass over these rows is a pass.
-        replayed: Rows of the same length and vocabulary.
+        replayed: Splits of rows of the same length and vocabulary.
         share: Of all rows, above 0 and below 1.
 
     Raises:
         MismatchError: the rows are of another length or another tokenizer.
     """
 
-    def __init__(self, batches: RowBatches, replayed: TokenRows, *, share: float) -> None:
-        _check_alike(batches.rows, replayed)
+    def __init__(self, batches: RowBatches, replayed: Sequence[TokenRows], *, share: float) -> None:
+        for split in replayed:
+            _check_alike(batches.rows, split)
         self._batches = batches
         self._share = share
-        self._replayed = RowBatches(
-            replayed, batch_size=batches.batch_size, seed=derive_seed(batches.seed, "replay")
-        )
         self.rows = batches.rows
+        self.replayed_rows = JoinedRows(replayed)
+        self._replayed = ShuffledRows(len(self.replayed_rows), seed=derive_seed(batches.seed, "replay"))
         self.batch_size = batches.batch_size
 
     @property
@@ -126,34 +140,51 @@ class ReplayingBatches:
     @property
     def fingerprint(self) -> str:
         """Changes with any byte of the rows, and with how they are mixed."""
-        return sha256_json([self._batches.fingerprint, self._replayed.fingerprint, self._share])
+        return sha256_json([self._batches.fingerprint, self.replayed_rows.fingerprint, self._share])
 
     def micro_batches(self, numbers: Iterable[int]) -> Iterator[Batch]:
         """The micro-batches of these numbers."""
         for number in numbers:
-            yield self._micro_batch(range(number * self.batch_size, (number + 1) * self.batch_size))
+            yield self._micro_batch(number)
+
+    def row_numbers(self, micro_batch: int) -> tuple[list[int], list[int]]:
+        """Which rows to be learned, and which replayed ones, are in the micro-batch of this number."""
+        return _by_kind(self._turns(micro_batch))
 
     def in_micro_batches_of(self, num_rows: int) -> "ReplayingBatches":
         """The same rows in the same order, so many at a time."""
         batches = self._batches.in_micro_batches_of(num_rows)
-        return ReplayingBatches(batches, self._replayed.rows, share=self._share)
+        return ReplayingBatches(batches, self.replayed_rows.parts, share=self._share)
 
-    def _micro_batch(self, positions: range) -> Batch:
-        new: list[int] = []
-        old: list[int] = []
-        order = []
-        for position in positions:
+    def _turns(self, micro_batch: int) -> list[tuple[bool, int]]:
+        """For each row of a micro-batch, whether it is replayed, and its number among its kind."""
+        turns = []
+        for position in range(micro_batch * self.batch_size, (micro_batch + 1) * self.batch_size):
             num_replayed = math.floor(position * self._share)
-            if math.floor((position + 1) * self._share) > num_replayed:
-                order.append((1, len(old)))
-                old.append(self._replayed.row_at(num_replayed))
-            else:
-                order.append((0, len(new)))
-                new.append(self._batches.row_at(position - num_replayed))
-        parts = self.rows.batch(new), self._replayed.rows.batch(old)
-        return to_tensors(
-            {key: np.stack([parts[kind][key][place] for kind, place in order]) for key in BATCH_KEYS}
-        )
+            is_replayed = math.floor((position + 1) * self._share) > num_replayed
+            row = (
+                self._replayed.row_at(num_replayed)
+                if is_replayed
+                else self._batches.row_at(position - num_replayed)
+            )
+            turns.append((is_replayed, row))
+        return turns
+
+    def _micro_batch(self, number: int) -> Batch:
+        turns = self._turns(number)
+        is_replayed = np.array([kind for kind, _ in turns])
+        new, replayed = _by_kind(turns)
+        parts = self.rows.batch(new), self.replayed_rows.batch(replayed)
+        columns = {}
+        for key in BATCH_KEYS:
+            columns[key] = np.empty((self.batch_size, self.rows.metadata.max_length), dtype=np.int64)
+            columns[key][~is_replayed], columns[key][is_replayed] = parts[0][key], parts[1][key]
+        return to_tensors(columns)
+
+
+def _by_kind(turns: Sequence[tuple[bool, int]]) -> tuple[list[int], list[int]]:
+    new, replayed = ([row for kind, row in turns if kind is wanted] for wanted in (False, True))
+    return new, replayed
 
 
 def _check_alike(train: TokenRows, replayed: TokenRows) -> None:

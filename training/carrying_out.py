@@ -7,11 +7,12 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import CorruptArtifactError, Preempted
+from core.files import move_aside
 from data_processing.rows.token_rows import TokenRows
 from tokenization.tokenizer import Tokenizer
 from training.batches import BatchSource
@@ -81,7 +82,7 @@ class Origin:
     """Of this process, by the monotonic clock."""
     earlier_seconds: float
     """What earlier processes used of a time budget."""
-    rows_to_check: TokenRows | None
+    rows_to_check: Sequence[TokenRows]
     facts: Mapping[str, str]
     """What each checkpoint says of where its model comes from."""
 
@@ -137,7 +138,7 @@ def carry_out(
     closing.callback(weights.close)
     hooks: list[Hook] = []
     check = None
-    if origin.rows_to_check is not None:
+    if origin.rows_to_check:
         # First, so that nothing learned from damaged rows is saved.
         check = CheckDataBeside(origin.rows_to_check, batches_per_epoch=source.batches_per_epoch)
         closing.callback(check.close)
@@ -193,10 +194,8 @@ def carry_out(
         logger.info(trainer.should_stop)
     final, best = output_dir / "final", output_dir / "best"
     stops_early = trainer.config.early_stopping_patience is not None
-    if world.from_main(lambda: stops_early and best.is_dir()):
-        if world.is_main:
-            copy_checkpoint(best, final)
-    elif world.from_main(lambda: not _is_current(final, trainer.progress.step)):
+    copied = stops_early and world.from_main(lambda: _could_copy(best, final))
+    if not copied and world.from_main(lambda: not _is_current(final, trainer.progress.step)):
         model, adapter = whole_copy(trainer.model, world), whole_adapter(trainer.model, world)
         if model is not None:
             save_checkpoint(final, model, tokenizer, facts=facts(trainer), adapter=adapter)
@@ -231,6 +230,19 @@ def _state(trainer: Trainer, origin: Origin) -> dict[str, Any]:
         "loss_function": name_of(trainer.loss_function),
         "numerics": numerics(trainer),
     }
+
+
+def _could_copy(best: Path, final: Path) -> bool:
+    """Whether the best weights are `final` too now; damaged ones are moved aside, and what is left is the last ones."""
+    if not best.is_dir():
+        return False
+    try:
+        copy_checkpoint(best, final)
+    except CorruptArtifactError as error:
+        aside = move_aside(best, "corrupt")
+        logger.warning("%s; moved to %s, and final gets the weights of the last step instead", error, aside)
+        return False
+    return True
 
 
 def _is_current(final: Path, step: int) -> bool:

@@ -7,11 +7,12 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from core.errors import BloomeryError, CorruptArtifactError
 from core.files import explain_disk_errors
-from data_processing.rows.arrow_rows import REPAIR, Shard
+from data_processing.rows.arrow_rows import REPAIR
 from data_processing.rows.token_rows import TokenRows
 from training.events import record_event
 from training.step_report import StepReport
@@ -32,12 +33,16 @@ class CheckDataBeside:
     The check runs in a thread of its own. Hashing lets other threads run; nothing is held in memory but a piece.
 
     Args:
-        rows: What the run learns from.
+        rows: What the run learns from, one or several splits.
         batches_per_epoch: Micro-batches in one pass.
     """
 
     def __init__(
-        self, rows: TokenRows, *, batches_per_epoch: float, sleep: Callable[[float], None] | None = None
+        self,
+        rows: Sequence[TokenRows],
+        *,
+        batches_per_epoch: float,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self._rows = rows
         self._batches_per_epoch = batches_per_epoch
@@ -85,15 +90,15 @@ class CheckDataBeside:
 
     def _check(self) -> None:
         try:
-            for shard in self._rows.metadata.shards:
-                self._check_shard(shard)
-                if self._closed.is_set():
-                    return
+            for rows in self._rows:
+                for shard in rows.metadata.shards:
+                    self._check_shard(rows.directory / shard.file, shard.sha256)
+                    if self._closed.is_set():
+                        return
         except BloomeryError as error:
             self._error = error
 
-    def _check_shard(self, shard: Shard) -> None:
-        path = self._rows.directory / shard.file
+    def _check_shard(self, path: Path, expected: str) -> None:
         if not path.is_file():
             # No matter for the training, which has it mapped, and nothing that could be compared any more.
             logger.warning("%s: was deleted while it is in use, so it is not checked", path)
@@ -107,9 +112,9 @@ class CheckDataBeside:
                 if not piece or self._closed.is_set():
                     break
                 self._sleep(REST * (time.monotonic() - started))
-        if not self._closed.is_set() and digest.hexdigest() != shard.sha256:
+        if not self._closed.is_set() and digest.hexdigest() != expected:
             raise CorruptArtifactError(
-                f"{path}: is not what was written (SHA-256 {digest.hexdigest()[:12]}…, expected {shard.sha256[:12]}…), "
+                f"{path}: is not what was written (SHA-256 {digest.hexdigest()[:12]}…, expected {expected[:12]}…), "
                 f"and the run learns from it; nothing is saved from here on, and checkpoints since the damage came may "
                 f"have learned from it too; {REPAIR}, then resume"
             )

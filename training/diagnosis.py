@@ -40,7 +40,8 @@ def starts_wrong(log: TrainingLog) -> Finding | None:
             "that do not belong together",
         )
     first_step = (log.curves.get("validation/loss") or log.curves["train/loss"])[0][0]
-    if log.stage == "pretraining" and first_step == 0 and started[0] < 0.9 * guess:
+    is_untrained = log.stage == "pretraining" and log.begun_with is None and first_step == 0
+    if is_untrained and started[0] < 0.9 * guess:
         return Finding(
             seen,
             "an untrained model cannot know that much: the labels can be seen in the input (labels of a loader of your "
@@ -170,12 +171,19 @@ def memorises(log: TrainingLog) -> Finding | None:
         return None
     epochs = log.last("train/epochs")
     passes = f" after {epochs:.1f} passes over the data" if epochs is not None else ""
-    return Finding(
-        f"the validation loss is {now:.2f} and was {best:.2f}, the training loss is {seen:.2f}{passes}: it learns by "
-        "heart",
-        "use the model in best/; fewer epochs (early_stopping_patience ends by itself), more data, model.dropout=0.1 "
-        "or a smaller model",
+    found = (
+        f"the validation loss is {now:.2f} and was {best:.2f}, the training loss is {seen:.2f}{passes}: it learns "
+        "by heart"
     )
+    remedy = (
+        "use the model in best/; fewer epochs (early_stopping_patience ends by itself), more data, model.dropout=0.1 "
+        "or a smaller model"
+    )
+    if log.stage == "instruction tuning":  # of answers that are to be known, this is what was wanted
+        remedy = f"nothing, if these very answers are to be known; where others count more, {remedy}"
+        if log.settings.get("replay_share") is None:
+            remedy += "; instruction.replay_share=0.25 keeps more of what pretraining taught"
+    return Finding(found, remedy)
 
 
 def rate_is_high(log: TrainingLog) -> Finding | None:

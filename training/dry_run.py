@@ -51,32 +51,34 @@ def fit_into_memory(trainer: Trainer) -> int | None:
     """Let the micro-batches of `trainer` be so small that they fit, and return how many rows they have then; None =
     they fitted as they were.
 
-    Half of the rows do with half of the activations; there are twice as many micro-batches, so a step's rows stay. A
-    model that is spread over processes (fsdp, hsdp) is not tried: one of them alone cannot stop.
+    Half of the rows do with half of the activations; there are twice as many micro-batches, so a step's rows stay. Not
+    tried is a loss of which nobody knows the largest batch, and a model that is spread over processes (fsdp, hsdp): one
+    of them alone cannot stop.
 
     Raises:
         ConfigError: not even one row fits.
     """
-    if trainer.parallel.kind in ("fsdp", "hsdp"):
+    if trainer.largest_batch is None or trainer.parallel.kind in ("fsdp", "hsdp"):
         return None
     context = trainer.model.config.max_position_embeddings
+    row_tokens = trainer.largest_batch(1, context)["input_ids"].shape[1]
     begun_with = trainer.step_batch
     while True:
         rows = trainer.step_batch.micro_batch_rows
-        problem = _problem_with(trainer, rows)
+        problem = _problem_with(trainer, trainer.largest_batch(rows, context))
         if not trainer.world.sum(float(problem is not None))[0]:
             return rows if rows < begun_with.micro_batch_rows else None
         problem = problem or "in another process"
         gc.collect()  # a failed step leaves cycles of frames and tensors
         give_back_freed_memory()  # the heap has grown to the limit, and smaller parts would find no room beside it
         if rows == 1:
-            raise ConfigError(_does_not_fit(trainer.config, context, problem))
+            raise ConfigError(_does_not_fit(trainer.config, row_tokens, problem))
         trainer.step_batch = at_most(trainer.step_batch, rows // 2)
         logger.warning(
             "a micro-batch of %d rows of %d tokens does not fit into memory (%s); going on with %d rows and %d "
             "micro-batches a step, which is the same batch",
             rows,
-            context,
+            row_tokens,
             problem,
             trainer.step_batch.micro_batch_rows,
             trainer.step_batch.num_micro_batches,
@@ -91,17 +93,9 @@ def at_most(step_batch: StepBatch, rows: int) -> StepBatch:
     )
 
 
-def whole_batch(rows: int, context: int) -> Batch:
-    """A micro-batch of `rows` full rows in which every position is learned, (rows, context) int64."""
-    ids = torch.arange(rows * context).view(rows, context) % 8
-    positions = torch.arange(context).expand(rows, context).contiguous()
-    return {"input_ids": ids, "labels": ids.clone(), "position_ids": positions}
-
-
-def _problem_with(trainer: Trainer, rows: int) -> str | None:
-    """What ran out when steps were carried out; None = nothing. Weights, state and random numbers stay."""
+def _problem_with(trainer: Trainer, batch: Batch) -> str | None:
+    """What ran out when steps of `batch` were carried out; None = nothing. Weights, state and random numbers stay."""
     model, on_device = trainer.model, trainer.device_manager.device
-    batch = whole_batch(rows, model.config.max_position_embeddings)
     try:
         optimizers = create_optimizers(model, trainer.config, compute_dtype=trainer.compute_dtype)
         held: list[torch.Tensor] = []
@@ -157,7 +151,7 @@ def _room_for_others(trainer: Trainer, optimizers: Optimizers) -> list[torch.Ten
     return room
 
 
-def _does_not_fit(config: OptimizationConfig, context: int, problem: str) -> str:
+def _does_not_fit(config: OptimizationConfig, row_tokens: int, problem: str) -> str:
     ways = [
         *(["gradient_checkpointing=full"] if config.gradient_checkpointing != "full" else []),
         "a shorter model.max_position_embeddings",
@@ -165,7 +159,7 @@ def _does_not_fit(config: OptimizationConfig, context: int, problem: str) -> str
         *(["save_in_background=false"] if config.save_in_background else []),
     ]
     return (
-        f"training.batch_size: a micro-batch of one row of {context} tokens does not fit into memory ({problem}); "
+        f"training.batch_size: a micro-batch of one row of {row_tokens} tokens does not fit into memory ({problem}); "
         "choose " + ", ".join(ways[:-1]) + f" or {ways[-1]}"
     )
 

@@ -151,6 +151,13 @@ def label_log_probabilities(features: Tensor, head_weight: Tensor, labels: Tenso
     return torch.cat(parts)
 
 
+def whole_batch(rows: int, context: int) -> Batch:
+    """A micro-batch of `rows` full rows in which every position is learned, (rows, context) int64."""
+    ids = torch.arange(rows * context).view(rows, context) % 8
+    positions = torch.arange(context).expand(rows, context).contiguous()
+    return {"input_ids": ids, "labels": ids.clone(), "position_ids": positions}
+
+
 def count_targets(batch: Batch) -> int:
     """Number of supervised positions in a batch on the CPU, or in one that was counted there."""
     if "num_targets" in batch:

@@ -17,8 +17,10 @@ from torch import Tensor
 from core.device_manager import DeviceManager
 from core.setting_names import named
 from data_processing.rows.packing import Rows, restarting_positions, shift_labels
+from data_processing.rows.pair_packing import pair_columns
 from models.attention import document_begins
 from models.transformer_lm import TransformerLM
+from training.batches import to_tensors
 from training.losses import IGNORED_LABEL, Batch, label_log_probabilities
 
 
@@ -86,6 +88,20 @@ class PreferenceLoss:
             place="training.preference_loss.PREFERENCE_LOSSES",
         )
         return objective.loss(margins(judged, per_token=objective.per_token), self.beta)
+
+
+def whole_pairs(rows: int, context: int) -> Batch:
+    """A micro-batch of `rows` rows whose halves are one answer each, every token of it judged, (rows, 2 context)."""
+    ids = np.arange(rows * 2 * context).reshape(rows, 2 * context) % 8
+    starts = np.arange(0, ids.size, context)
+    batch = {
+        "input_ids": ids,
+        "labels": ids,
+        "position_ids": restarting_positions((rows, 2 * context), starts),
+    }
+    return to_tensors(
+        pair_columns(batch, flat_starts=starts, references=np.zeros(len(starts), dtype=np.float32))
+    )
 
 
 def margins(judged: Judged, *, per_token: bool) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.errors import CorruptArtifactError, DataError
 from core.files import write_json
-from training.batches import BatchSource, RowBatches
+from training.batches import BatchSource, ReplayingBatches, RowBatches
 from training.checkpoint import list_checkpoints, step_of, verify_checkpoint
 from training.events import record_event
 from training.losses import Batch
@@ -160,7 +160,6 @@ class WatchStability:
             for done in range(trouble.first_step, step)
             for within in range(num_each)
         ]
-        rows = self._source.row_numbers if isinstance(self._source, RowBatches) else None
         write_json(
             place / "report.json",
             {
@@ -168,14 +167,21 @@ class WatchStability:
                 "from_checkpoint": checkpoint.name,
                 "skipped_steps": windows,
                 "micro_batches": [
-                    {"number": number, "rows": rows(number) if rows is not None else None}
-                    for number in numbers
+                    {"number": number, **_rows_of_micro_batch(self._source, number)} for number in numbers
                 ],
                 "last_steps": [_as_json(report.values()) for report in self._reports],
             },
         )
         settings = {"training": trainer.config.to_dict(), "model": trainer.model.config.to_dict()}
         write_json(place / "settings.json", settings)
+
+
+def _rows_of_micro_batch(source: BatchSource, number: int) -> dict[str, list[int] | None]:
+    """Which rows are in a micro-batch; of a loader from elsewhere nobody knows."""
+    if isinstance(source, ReplayingBatches):
+        new, replayed = source.row_numbers(number)
+        return {"rows": new, "replayed_rows": replayed}
+    return {"rows": source.row_numbers(number) if isinstance(source, RowBatches) else None}
 
 
 def find_trouble(stability: Stability, report: StepReport, *, sigmas: float | None) -> Trouble | None:

@@ -28,7 +28,7 @@ from training.run_log import PLAN_FILE
 from training.schedules import Horizon
 from training.step_batch import StepBatch
 from training.stored_values import Positive, stored
-from training.trainer import LossFunction, Trainer
+from training.trainer import LargestBatch, LossFunction, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +103,13 @@ def fix_length(
     step_batch: StepBatch,
     output_dir: Path,
     loss_function: LossFunction = next_token_loss,
+    largest_batch: LargestBatch | None = None,
 ) -> RunLength:
-    """The length of a run that starts, written to `plan.json`; or what stands there, if the settings are the same."""
+    """The length of a run that starts, written to `plan.json`; or what stands there, if the settings are the same.
+
+    Args:
+        loss_function, largest_batch: As `training.trainer.Trainer`.
+    """
     settings = config.fingerprint_settings()
     path = output_dir / PLAN_FILE
     if path.exists():
@@ -119,7 +124,15 @@ def fix_length(
             config.compile, device_manager.device, expected_seconds=config.time_budget_seconds
         )
         total, because = _steps_within_budget(
-            model, config, device_manager, source, step_batch, dtype, loss_function, compiled=compiled
+            model,
+            config,
+            device_manager,
+            source,
+            step_batch,
+            dtype,
+            loss_function,
+            largest_batch,
+            compiled=compiled,
         )
     else:
         total, because = _steps_without_budget(model, config, source, step_batch)
@@ -174,6 +187,7 @@ def _steps_within_budget(
     step_batch: StepBatch,
     dtype: torch.dtype,
     loss_function: LossFunction,
+    largest_batch: LargestBatch | None,
     *,
     compiled: bool,
 ) -> tuple[int, str]:
@@ -189,10 +203,10 @@ def _steps_within_budget(
         output_dir=Path(),
         compiled=compiled,
         loss_function=loss_function,
+        largest_batch=largest_batch,
         step_batch=step_batch,
     )
-    if loss_function is next_token_loss:
-        fit_into_memory(probe)
+    fit_into_memory(probe)
     parts = step_batch.micro_batch_rows // probe.step_batch.micro_batch_rows
     batches = split_source(source, parts).micro_batches(probe.step_batch.numbers(rank=0, first_step=0))
     seconds: list[float] = []

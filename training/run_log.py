@@ -47,6 +47,8 @@ class TrainingLog:
     """Of all processes and micro-batches together."""
     stage: str | None = None
     """As the newest checkpoint calls it: "pretraining", "instruction tuning"; None before there is one."""
+    begun_with: str | None = None
+    """The model that it began with, as the newest checkpoint calls it; None = weights drawn anew."""
     machine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Device, version of torch and the like, as the newest checkpoint names them."""
     vocab_size: int | None = None
@@ -131,6 +133,7 @@ def read_training(directory: Path) -> TrainingLog:
         planned_steps=plan.get("total_steps"),
         rows_per_step=plan.get("rows_per_step"),
         stage=manifest.get("stage"),
+        begun_with=manifest.get("initialised_from"),
         machine=state.get("numerics", {}),
         vocab_size=shape.get("vocab_size")
         if state.get("loss_function", "next_token_loss") == "next_token_loss"

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from core.device_manager import DeviceManager
-from core.distributed import World, dump_stacks_of_hanging, joined
+from core.distributed import dump_stacks_of_hanging, joined
 from core.errors import BloomeryError, ConfigError, MismatchError
 from core.files import check_writable, explain_disk_errors, lock, write_json
 from core.memory import keep_freed_memory
@@ -56,7 +56,6 @@ from training.losses import next_token_loss
 from training.resuming import (
     carried_out_as_asked,
     is_other_data,
-    name_of,
     note_data_change,
     read_state,
     restore,
@@ -67,8 +66,7 @@ from training.run_length import RunLength, fix_length, with_new_end
 from training.run_log import PLAN_FILE
 from training.saving import check_room
 from training.schedules import Horizon
-from training.step_batch import StepBatch
-from training.trainer import Hook, LossFunction, Measures, Trainer
+from training.trainer import Hook, LargestBatch, LossFunction, Measures, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +76,7 @@ def row_loaders(
     validation: TokenRows | None,
     config: OptimizationConfig,
     *,
-    replayed: TokenRows | None = None,
+    replayed: Sequence[TokenRows] = (),
     replay_share: float = 0.0,
 ) -> tuple[RowBatches | ReplayingBatches, Any]:
     """The training source and the validation batches for two splits of a dataset.
@@ -90,7 +88,7 @@ def row_loaders(
         MismatchError: as `ReplayingBatches`.
     """
     batches = RowBatches(train, batch_size=config.batch_size, seed=config.seed)
-    source = batches if replayed is None else ReplayingBatches(batches, replayed, share=replay_share)
+    source = ReplayingBatches(batches, replayed, share=replay_share) if replayed else batches
     held_out = rows_in_order(validation, batch_size=config.batch_size) if validation is not None else None
     return source, held_out
 
@@ -109,6 +107,7 @@ def train_model(
     hooks: tuple[Hook, ...] = (),
     loss_function: LossFunction = next_token_loss,
     measures: Measures | None = None,
+    largest_batch: LargestBatch | None = None,
     lineage: Mapping[str, str] = {},
 ) -> TrainingResult:
     """Train `model` to the end of its run and leave `step_N`, `best` and `final` in `output_dir`.
@@ -123,6 +122,7 @@ def train_model(
         loss_function: What is learned and what evaluations measure; see `training.trainer.LossFunction`. Bits per byte
             are measured for `next_token_loss` only: of another loss nobody knows what its nats say.
         measures: What evaluations report besides.
+        largest_batch: See `training.trainer.Trainer`.
         lineage: Facts that each checkpoint's manifest and README say of where `model` comes from.
 
     Raises:
@@ -185,9 +185,22 @@ def train_model(
             rows=state["length"]["rows_per_step"] if state is not None else None,
         )
         if state is None:
-            length = _agreed_length(
-                model, config, device_manager, source, step_batch, output_dir, world, loss_function
+            # Measured by the main process, for all.
+            values = world.from_main(
+                lambda: dataclasses.asdict(
+                    fix_length(
+                        model,
+                        config,
+                        device_manager,
+                        source,
+                        step_batch,
+                        output_dir,
+                        loss_function,
+                        largest_batch,
+                    )
+                )
             )
+            length = RunLength(**values)
         else:
             length = with_new_end(
                 RunLength(**state["length"]),
@@ -209,12 +222,12 @@ def train_model(
             token_byte_lengths=_byte_lengths(tokenizer, model.config, loss_function),
             loss_function=loss_function,
             measures=measures,
+            largest_batch=largest_batch,
             world=world,
             # What was begun in smaller parts, because no more fitted, goes on in them.
             step_batch=at_most(step_batch, length.most_rows_at_a_time or step_batch.micro_batch_rows),
         )
-        # Another loss may ask for columns that only its own rows have, so it is not tried.
-        fitting = fit_into_memory(trainer) if loss_function is next_token_loss else None
+        fitting = fit_into_memory(trainer)
         if fitting is not None:
             length = _note_smaller_parts(
                 trainer, length, fitting, step=state["progress"]["step"] if state else 0
@@ -251,7 +264,7 @@ def train_model(
             data,
             started,
             trainer.progress.active_seconds,
-            rows if config.verify_data and world.is_main else None,
+            _rows_to_check(train_loader, rows) if config.verify_data and world.is_main else (),
             {**lineage, **({"base_weights": base_weights} if base_weights is not None else {})},
         )
         hooks = (lambda _trainer, _report: note_that_it_moves(), *hooks)
@@ -307,25 +320,6 @@ def _prepare_directory(output_dir: Path, checkpoint: Path | None) -> None:
         )
 
 
-def _agreed_length(
-    model: TransformerLM,
-    config: OptimizationConfig,
-    device_manager: DeviceManager,
-    source: BatchSource,
-    step_batch: StepBatch,
-    output_dir: Path,
-    world: World,
-    loss_function: LossFunction,
-) -> RunLength:
-    """The length of a run that starts: measured by the main process, for all."""
-    values = world.from_main(
-        lambda: dataclasses.asdict(
-            fix_length(model, config, device_manager, source, step_batch, output_dir, loss_function)
-        )
-    )
-    return RunLength(**values)
-
-
 def _go_back(trainer: Trainer, back: GoBack, length: RunLength) -> None:
     """Put the trainer where it was at a checkpoint, as if a new process went on from there."""
     state = load_trainer_state(back.checkpoint)
@@ -351,6 +345,12 @@ def _rows_of(loader: Any) -> TokenRows | None:
         return loader.rows
     dataset: Any = loader.dataset if isinstance(loader, DataLoader) else None
     return dataset if isinstance(dataset, TokenRows) else None
+
+
+def _rows_to_check(loader: Any, rows: TokenRows | None) -> tuple[TokenRows, ...]:
+    if isinstance(loader, ReplayingBatches):
+        return loader.rows, *loader.replayed_rows.parts
+    return () if rows is None else (rows,)
 
 
 def _data_fingerprint(loader: Any) -> str | None:
@@ -380,7 +380,7 @@ def _byte_lengths(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {model_config.vocab_size} embeddings"
         )
     if loss_function is not next_token_loss:
-        logger.info("bits per byte are not measured: the loss is %s", name_of(loss_function))
+        logger.info("bits per byte are not measured: the loss is not that of the next token")
         return None
     if not tokenizer.lossless:
         logger.info(

@@ -17,7 +17,7 @@ from core.progress import progress
 from core.training_config import ModelConfig, OptimizationConfig
 from models.counting import flops_per_token
 from models.transformer_lm import create_model_from_config
-from training.dry_run import whole_batch
+from training.losses import whole_batch
 from training.schedules import Horizon
 from training.trainer import Trainer
 

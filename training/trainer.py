@@ -26,7 +26,14 @@ from models.attention import takes_documents
 from models.float8 import use_float8
 from models.transformer_lm import TransformerLM
 from training.batches import BatchSource, check_batch
-from training.losses import IGNORED_LABEL, Batch, count_target_bytes, count_targets, next_token_loss
+from training.losses import (
+    IGNORED_LABEL,
+    Batch,
+    count_target_bytes,
+    count_targets,
+    next_token_loss,
+    whole_batch,
+)
 from training.optimizer import create_optimizers, set_course, take_step
 from training.parallel import ParallelModel, choose_kind, local
 from training.precision import FIRST_LOSS_SCALE, LEAST_LOSS_SCALE, next_loss_scale
@@ -87,6 +94,10 @@ LossFunction = Callable[..., torch.Tensor]
 number of labels that are not -100, over all micro-batches and processes of a step."""
 
 
+LargestBatch = Callable[[int, int], Batch]
+"""`(rows, context)` -> a micro-batch of so many rows for a model of this context, as full as one can be."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Measures:
     """What evaluations report besides the loss."""
@@ -110,6 +121,8 @@ class Trainer:
         token_byte_lengths: (V,) integer; with it evaluations give bits per byte.
         loss_function: What is learned and what `evaluate` measures.
         measures: What it measures besides.
+        largest_batch: Makes the largest micro-batch that `loss_function` may meet, to be tried before the first step;
+            None = known for `next_token_loss` only.
         output_dir: Where hooks write.
         world: The processes that train `model` together, each with a trainer of its own.
         step_batch: How a step is divided; None = as the settings say.
@@ -128,6 +141,7 @@ class Trainer:
         token_byte_lengths: torch.Tensor | None = None,
         loss_function: LossFunction = next_token_loss,
         measures: Measures | None = None,
+        largest_batch: LargestBatch | None = None,
         world: World = ALONE,
         step_batch: StepBatch | None = None,
     ) -> None:
@@ -140,6 +154,8 @@ class Trainer:
         self.token_byte_lengths = token_byte_lengths
         self.loss_function = loss_function
         self.measures = measures
+        is_next_token = loss_function is next_token_loss
+        self.largest_batch = largest_batch or (whole_batch if is_next_token else None)
         self.world = world
         self.step_batch = step_batch or share_step(
             config, context=model.config.max_position_embeddings, num_processes=world.size

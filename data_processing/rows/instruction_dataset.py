@@ -15,7 +15,7 @@ from data_processing.rows.conversations import Conversation
 from data_processing.rows.dropped_records import DroppedRecords
 from data_processing.rows.packing import ConversationPacker
 from data_processing.rows.row_writer import SHARD_BYTES
-from data_processing.rows.split_assignment import SplitAssignment
+from data_processing.rows.split_assignment import LEARNED_UNDIVIDED, SplitAssignment, fewest_divided
 from data_processing.rows.token_dataset import DatasetWriter, TokenDataset
 from tokenization.chat_template import render_chat
 from tokenization.tokenizer import Tokenizer
@@ -55,7 +55,8 @@ def build_instruction_dataset(
         conversations: What `read_conversations` yields; what was dropped there is counted with the rest. One of weight
             2 is twice in the rows to learn from (`repeats`), of those of weight 0.5 a half is left out (`not_chosen`).
         max_length: Tokens a row, at least 8.
-        val_split: Share of the conversations to validate on, 0 or more and below 1.
+        val_split: Share of the conversations to validate on, 0 or more and below 1. Nothing is held back of so few
+            topics that this would be less than one: who has three corrections wants all three learned.
         seed: Seed of the split.
         long_records: A conversation of more than `max_length` tokens becomes several of whole exchanges, each with
             the system message (the record is counted as `split`), or is cut at its end (`truncated`), or dropped
@@ -70,7 +71,9 @@ def build_instruction_dataset(
     """
     _check_settings(max_length=max_length, val_split=val_split, long_records=long_records)
     shares = {"train": 1.0 - val_split, "validation": val_split}
-    assignment: SplitAssignment[_Rendered] = SplitAssignment(shares=shares, seed=seed)
+    assignment: SplitAssignment[_Rendered] = SplitAssignment(
+        shares=shares, seed=seed, divided_from=fewest_divided(val_split)
+    )
     counts = _Counts()
 
     def rendered() -> Iterator[tuple[str, _Rendered]]:
@@ -98,7 +101,9 @@ def build_instruction_dataset(
         counts.repeats = _pack(assignment.assign(rendered()), writer, max_length=max_length)
         if counts.conversations == 0:
             raise DataError(f"none of the {counts.records} instruction records can be used: {counts.dropped}")
-        if assignment.empty_splits:
+        if assignment.is_undivided:
+            logger.info(LEARNED_UNDIVIDED, counts.conversations, "conversations", val_split)
+        elif assignment.empty_splits:
             logger.warning(
                 "the %d conversations have one topic; the dataset goes without %s",
                 counts.conversations,

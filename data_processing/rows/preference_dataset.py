@@ -1,5 +1,6 @@
 """Rows of pairs of answers, with what a model to compare with thinks of each. Knows no record format and no model."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +16,12 @@ from data_processing.rows.dropped_records import DroppedRecords
 from data_processing.rows.packing import Rows, join_rows
 from data_processing.rows.pair_packing import Answer, PairPacker
 from data_processing.rows.preferences import Preference
-from data_processing.rows.split_assignment import SplitAssignment
+from data_processing.rows.split_assignment import LEARNED_UNDIVIDED, SplitAssignment, fewest_divided
 from data_processing.rows.token_dataset import DatasetWriter, TokenDataset
 from tokenization.chat_template import render_chat
 from tokenization.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 ROWS_AT_A_TIME = 8
 """That are judged together (arbitrary)."""
@@ -52,7 +55,8 @@ def build_preference_dataset(
     Args:
         judge: The model to compare with. Its answers become a column of the rows, so that it is asked once only.
         max_length: Tokens that a model reads at a time, at least 8.
-        val_split: Share of the pairs to validate on, 0 or more and below 1.
+        val_split: Share of the pairs to validate on, 0 or more and below 1. Nothing is held back of so few first
+            questions that this would be less than one.
         seed: Seed of the split.
 
     Raises:
@@ -67,7 +71,9 @@ def build_preference_dataset(
     if not 0.0 <= val_split < 1.0:
         raise ConfigError(f"val_split {val_split}: expected 0 or more and below 1")
     shares = {"train": 1.0 - val_split, "validation": val_split}
-    assignment: SplitAssignment[_Pair] = SplitAssignment(shares=shares, seed=seed)
+    assignment: SplitAssignment[_Pair] = SplitAssignment(
+        shares=shares, seed=seed, divided_from=fewest_divided(val_split)
+    )
     dropped = DroppedRecords()
     num_records = num_pairs = 0
 
@@ -92,6 +98,8 @@ def build_preference_dataset(
         _pack(assignment.assign(rendered()), writer, judge, max_length=max_length)
         if num_pairs == 0:
             raise DataError(f"none of the {num_records} preference records can be used: {dropped}")
+        if assignment.is_undivided:
+            logger.info(LEARNED_UNDIVIDED, num_pairs, "pairs", val_split)
         return writer.finish(
             {
                 "records": num_records,

@@ -1,6 +1,8 @@
 """Splits for a stream of items: by hash, and no wanted split stays empty. Does not know what the items are."""
 
 import hashlib
+import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
@@ -10,6 +12,14 @@ Item = TypeVar("Item")
 
 MAX_HELD_ITEMS = 10_000
 """Items held back while a split is empty. Arbitrary: bounds memory when very many items share one key."""
+
+LEARNED_UNDIVIDED = "the %d %s are about too few things to hold any back (val_split=%g): all are learned"
+"""For the log, where what people made by hand is not divided."""
+
+
+def fewest_divided(share: float) -> int:
+    """The number of keys of which `share` is one at least; 0 where nothing is to be held back."""
+    return math.ceil(1 / share) if share else 0
 
 
 class SplitAssignment(Generic[Item]):
@@ -23,9 +33,13 @@ class SplitAssignment(Generic[Item]):
 
     To decide this in one pass, the items of the few lowest-ranked keys are held back until every split has
     something, which for a corpus of ordinary size is after the first few hundred items.
+
+    Args:
+        shares: Of each split, the one that must not be empty first.
+        divided_from: With fewer keys than this, all of them are in the first split.
     """
 
-    def __init__(self, *, shares: Mapping[str, float], seed: int) -> None:
+    def __init__(self, *, shares: Mapping[str, float], seed: int, divided_from: int = 0) -> None:
         split_of("", shares=shares, seed=seed)  # refuses bad shares before any work is done
         self._shares = dict(shares)
         self._seed = seed
@@ -33,12 +47,15 @@ class SplitAssignment(Generic[Item]):
         self._filled: set[str] = set()
         self._held: dict[str, list[Item]] = {}
         self._decided = False
+        self._divided_from = divided_from
+        self.is_undivided = False
+        """Whether there were too few keys to divide them."""
         self.moved: dict[str, str] = {}
         """The keys that fill a split which is not that of their hash, with that split."""
 
     def assign(self, items: Iterable[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
         """(split, item) for each (key, item); items held back come after later ones, each key's in order."""
-        for key, item in items:
+        for key, item in self._looked_ahead(iter(items)):
             if self._decided:
                 split = self._split(key)
                 self._filled.add(split)
@@ -51,6 +68,21 @@ class SplitAssignment(Generic[Item]):
             if self._filled.issuperset(self._wanted) or self._num_held() >= MAX_HELD_ITEMS:
                 yield from self._decide()
         yield from self._decide()
+
+    def _looked_ahead(self, items: Iterator[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
+        """`items`, after so many were read that one knows whether they are to be divided."""
+        read: list[tuple[str, Item]] = []
+        keys: set[str] = set()
+        while len(keys) < self._divided_from and len(read) < MAX_HELD_ITEMS:
+            item = next(items, None)
+            if item is None:
+                self.is_undivided = True
+                self._wanted = self._wanted[:1]
+                self._shares = dict.fromkeys(self._shares, 0.0) | {self._wanted[0]: 1.0}
+                break
+            read.append(item)
+            keys.add(item[0])
+        return itertools.chain(read, items)
 
     @property
     def empty_splits(self) -> list[str]:

@@ -10,11 +10,18 @@ from core.errors import DataError
 from core.progress import progress
 from data_processing.duplicates.split_overlap import SplitOverlap
 from data_processing.rows.json_records import JsonRecord, read_json_lines
+from data_processing.rows.learned_texts import LearnedTexts
 from data_processing.rows.position_split import is_worth_cutting, num_few, pieces_of
 from data_processing.rows.split_assignment import SplitAssignment
 from data_processing.rows.splits import split_of, text_key
 
 logger = logging.getLogger(__name__)
+
+REPLAY = "replay"
+"""The split of what an earlier training has learned: nothing new, and nothing to be measured on."""
+
+LEARNED_FROM = ("train", REPLAY)
+"""The splits that a training reads."""
 
 
 class SplitText(NamedTuple):
@@ -45,21 +52,33 @@ class SplitCorpus:
     Where they are short too, and a wanted split would be empty, it is given one of the documents (`SplitAssignment`);
     with fewer documents than splits, test is missing first, then validation.
 
+    What was learned already is in the split "replay", wherever else it would be.
+
     Args:
         path: Records with the text in `text_field`, and perhaps `source`, `id` and `metadata`. Records with an empty
             text are counted and passed over.
         shares: Share of each split, adding up to 1.
         seed: Seed of the split.
+        learned: What an earlier training has learned; None = nothing.
 
     Raises:
         ConfigError: the shares are out of range.
     """
 
-    def __init__(self, path: Path, *, shares: Mapping[str, float], seed: int, text_field: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        shares: Mapping[str, float],
+        seed: int,
+        text_field: str,
+        learned: LearnedTexts | None = None,
+    ) -> None:
         self._path = path
         self._shares = dict(shares)
         self._seed = seed
         self._text_field = text_field
+        self._learned = learned
         self._assignment: SplitAssignment[SplitText] = SplitAssignment(shares=shares, seed=seed)
         self.num_empty = 0
         """Records without text, once the corpus was divided."""
@@ -80,9 +99,11 @@ class SplitCorpus:
             self.num_cut = sum(is_worth_cutting(document.text, self._shares) for document in first)
         documents = itertools.chain(first, stream)
         if self.num_cut:
-            yield from self._cut_by_position(first)
+            yield from self._without_learned(self._cut_by_position(first))
         else:
-            yield from self._assignment.assign((document.key, document) for document in documents)
+            yield from self._without_learned(
+                self._assignment.assign((document.key, document) for document in documents)
+            )
         if self.num_documents == 0:
             raise DataError(
                 f"{self._path}: no text in it ({self.num_empty} records with an empty {self._text_field!r}); "
@@ -95,11 +116,9 @@ class SplitCorpus:
         counts = (self.num_empty, self.num_documents)
         documents = self._texts(description)
         if self.num_cut:
-            yield from self._cut_by_position(list(documents))
+            yield from self._without_learned(self._cut_by_position(list(documents)))
         else:
-            for document in documents:
-                moved = self._assignment.moved.get(document.key)
-                yield moved or split_of(document.key, shares=self._shares, seed=self._seed), document
+            yield from self._without_learned((self._split_of(document), document) for document in documents)
         self.num_empty, self.num_documents = counts
 
     def report(self) -> dict[str, Any]:
@@ -113,6 +132,17 @@ class SplitCorpus:
             "empty_splits": [] if self.num_cut else self._assignment.empty_splits,
             "splits_given_a_document": sorted(self._assignment.moved.values()),
         }
+
+    def _split_of(self, document: SplitText) -> str:
+        moved = self._assignment.moved.get(document.key)
+        return moved or split_of(document.key, shares=self._shares, seed=self._seed)
+
+    def _without_learned(self, documents: Iterator[tuple[str, SplitText]]) -> Iterator[tuple[str, SplitText]]:
+        if self._learned is None:
+            yield from documents
+            return
+        for split, document in documents:
+            yield REPLAY if document.text in self._learned else split, document
 
     def _texts(self, description: str) -> Iterator[SplitText]:
         size = self._path.stat().st_size if self._path.is_file() else None
@@ -205,10 +235,23 @@ def measured_overlap(corpus: SplitCorpus) -> dict[str, Any]:
     """How much of the held-out text stands in the training text too (`split_overlap`). Reads the corpus twice."""
     overlap = SplitOverlap()
     for split, document in corpus.again("look at held-out text of"):
-        if split != "train":
+        if split not in LEARNED_FROM:
             overlap.add_held_out(split, document.source, document.text)
     overlap.freeze()
     for split, document in corpus.again("measure the overlap in"):
-        if split == "train":
+        if split in LEARNED_FROM:
             overlap.add_train(document.text)
     return overlap.result()
+
+
+def learned_from(corpus: SplitCorpus) -> LearnedTexts:
+    """The documents of a corpus that a training on its dataset learns, or has learned before. Reads the corpus once."""
+
+    def keys() -> Iterator[str]:
+        for split, document in corpus.divide():
+            if split in LEARNED_FROM:
+                yield text_key(document.text)
+                # Of a document that was cut by position a part was learned: as a whole it is not to be held out either.
+                yield document.key
+
+    return LearnedTexts.of(keys())

@@ -25,13 +25,14 @@ from data_processing.rows.token_rows import TOKENIZER_DIRECTORY, TokenRows
 from tokenization.tokenizer import Tokenizer
 
 REPORT_NAME = "dataset_report.json"
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "replay")
 
 DatasetFormat = Literal["arrow", "jsonl"]
 
 
 class TokenDataset(Mapping[str, TokenRows]):
-    """The splits of a dataset directory, by name; the first is "train". Splits without rows are not there.
+    """The splits of a dataset directory, by name; the first is "train". Splits without rows are not there; "replay" is
+    what an earlier training has learned (`DatasetBuilder`).
 
     The directory holds one sub-directory a split, `dataset_dict.json` for `datasets.load_from_disk`, the tokenizer,
     and `dataset_report.json` (`report`).

@@ -15,7 +15,8 @@ from evaluation.generation_quality import (
     repeated_share,
     self_bleu,
 )
-from evaluation.training_text import DataPlaces, TrainingText, places_of
+from evaluation.run_places import DataPlaces, places_of
+from evaluation.training_text import TrainingText
 from inference.chat import ChatModel
 from tests.inference.tiny_models import save_tiny_model, tiny_model
 from tests.small_texts import make_documents
@@ -110,6 +111,7 @@ def test_what_a_model_was_made_from_is_known_within_a_run_alone(tmp_path: Path) 
     assert places_of(run / "pretrain" / "final") == DataPlaces(run / "corpus", run / "dataset")
     tuned = DataPlaces(run / "corpus", run / "dataset", run / "instructions")
     assert places_of(run / "finetune" / "final") == tuned
+    assert places_of(run / "preference" / "final") == tuned
 
 
 def test_personal_data_is_counted_by_kind_in_samples() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from core.errors import DataError
+from evaluation.run_places import DataPlaces
 from evaluation.texts import Text, evaluate_texts, texts_in_file, texts_of_split
-from evaluation.training_text import DataPlaces
 from tests.small_texts import make_documents
 
 TEXTS = [

@@ -16,11 +16,12 @@ from pipeline.preflight import settle
 from pipeline.run import TrainedLine, resolve_config, train_llm_from_scratch, tune_pretrained_model
 from tests.line_kit import settings
 from tests.small_texts import make_documents
+from tokenization.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-COMMON = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0}
+COMMON = {"vocab_size": 300, "bos_token_id": 0, "eos_token_id": 0}
 MODERN = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -81,7 +82,7 @@ def test_pretraining_goes_on_from_a_model_of_transformers_with_its_tokenizer(
     assert ours.config.max_position_embeddings == 48
     ids = torch.arange(40).view(1, 40)
     # Two steps at a rate of a millionth move it hardly: it did begin there.
-    torch.testing.assert_close(ours(ids)[..., :320], theirs(ids), rtol=0, atol=1e-3)
+    torch.testing.assert_close(ours(ids)[..., :300], theirs(ids), rtol=0, atol=1e-3)
     facts = json.loads((result.artifacts["pretrain"].directory / "final" / "MANIFEST.json").read_text())
     assert facts["initialised_from"] == str(directory)
     recipe = json.loads((result.artifacts["pretrain"].directory / "MANIFEST.json").read_text())["recipe"]
@@ -97,15 +98,44 @@ def test_a_model_of_transformers_is_tuned_with_the_tokens_of_chats_added(
     caplog.set_level(logging.INFO)
     directory = foreign(tmp_path / "foreign", "llama")
     config = json.loads((directory / "config.json").read_text())
-    assert config["vocab_size"] == 320
+    assert config["vocab_size"] == 300
     result = tune_pretrained_model(
         resolve_config(asked(trained, tmp_path / "run", instruction={"total_steps": 4})),
         pretrained_model=directory,
     )
     tuned = load_model(result.model_directory)
-    assert tuned.config.vocab_size >= 320
+    tokenizer = Tokenizer.from_file(result.model_directory)
+    assert tuned.config.vocab_size == tokenizer.vocab_size > 300
+    assert {tokenizer.end_id, *tokenizer.role_ids.values()} <= set(range(300, tokenizer.vocab_size))
     assert result.artifacts["finetune"].metrics["num_steps"] == 4
     assert isinstance(result.chat([{"role": "user", "content": "Who is there?"}], max_tokens=4), str)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+def test_adapters_of_a_model_whose_tokens_of_chats_were_added_load_with_peft_into_that_model_once_it_has_room(
+    trained: tuple[Path, TrainedLine], tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    directory = foreign(tmp_path / "foreign", "llama")
+    instruction = {"total_steps": 8, "warmup_steps": 0, "learning_rate": 5e-2, "lora": {"rank": 2}}
+    result = tune_pretrained_model(
+        resolve_config(asked(trained, tmp_path / "run", instruction=instruction)),
+        pretrained_model=directory,
+    )
+    final = result.model_directory
+    base = transformers.AutoModelForCausalLM.from_pretrained(directory)
+    base.resize_token_embeddings(transformers.AutoConfig.from_pretrained(final).vocab_size)
+    theirs = peft.PeftModel.from_pretrained(base, final / "adapter")
+    tokenizer = Tokenizer.from_file(final)
+    learned = sorted([tokenizer.end_id, *tokenizer.role_ids.values()])
+    ids = torch.tensor([[*range(20, 40), *learned]])
+    known = [*range(300), *learned]  # rows of other new tokens are drawn, here and there by themselves
+    with torch.no_grad():
+        ours = load_model(final)(ids)[..., known]
+        torch.testing.assert_close(theirs(ids).logits[..., known], ours, rtol=1e-4, atol=1e-4)
+    assert (
+        f"base.resize_token_embeddings({tokenizer.vocab_size})" in (final / "adapter/README.md").read_text()
+    )
 
 
 def test_a_run_goes_on_from_another_run_and_names_settings_that_give_way(

@@ -82,6 +82,8 @@ def test_the_closing_page_names_places_numbers_answers_and_next_steps(
     for expected in (
         str(root / "run" / "finetune"),
         "72 in = ",
+        "pretrained model on test text:",
+        "tuned model on test text:",
         "bits per byte",
         "question     What is number",
         "true answer",
@@ -163,9 +165,8 @@ def test_a_dry_run_trains_one_step_of_each_and_leaves_nothing(
 ) -> None:
     root, _ = trained
     everything = {"quality": True, "speed": True}
-    fresh = PipelineConfig.from_dict(
-        settings(root, run={"dir": str(tmp_path / "never")}, evaluation=everything)
-    )
+    changes = {"instruction": {"replay_share": 0.5}, "evaluation": everything}
+    fresh = PipelineConfig.from_dict(settings(root, run={"dir": str(tmp_path / "never")}, **changes))
     result = dry_run(fresh)
     assert result.artifacts["pretrain"].metrics["num_steps"] == 1
     assert result.artifacts["finetune"].metrics["num_steps"] == 1
@@ -229,7 +230,8 @@ def test_without_instruction_data_the_line_ends_after_pretraining_and_says_so(
     assert (
         "no instruction data: data/instruction_data.jsonl does not exist" in said["instructions"].reasons[0]
     )
-    assert "let it continue" in closing_page(result, "python x")
+    page = closing_page(result, "python x")
+    assert "let it continue" in page and "your own answers" in page
     assert result.generate("The", max_tokens=2) is not None
 
 
@@ -426,7 +428,7 @@ def test_tasks_samples_and_the_page_are_made_by_the_stage_and_its_results_by_the
     page = (artifact.directory / "report.html").read_text()
     assert "questions, 1-shot" in page.replace("<wbr>", "") and "Instruction tuning" in page
     scores = {path.name for path in (tmp_path / "run" / "scores").rglob("*.json")}
-    assert {"questions-1-shot.json", "quality.json", "speed.json", "text-test.json"} <= scores
+    assert {"questions-1-shot.json", "quality.json", "speed.json", "text-test-first-200.json"} <= scores
 
 
 def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:

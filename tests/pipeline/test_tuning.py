@@ -64,7 +64,7 @@ def test_files_are_mixed_by_weight_text_is_replayed_and_adapters_are_saved(run, 
     assert (final / "adapter" / "adapter_model.safetensors").is_file()
     recipe = json.loads((final.parent / "MANIFEST.json").read_text())["recipe"]
     assert recipe["settings"]["instruction.lora"] == {"rank": 2, "alpha": 16.0, "dropout": 0.0}
-    assert "replayed rows" in recipe["sources"]
+    assert recipe["inputs"]["dataset"] == result.artifacts["dataset"].fingerprint
     assert "going on from" not in caplog.text
     settings_of_peft = json.loads((final / "adapter" / "adapter_config.json").read_text())
     tokenizer = Tokenizer.from_file(final)
@@ -134,21 +134,30 @@ def test_rows_of_another_length_are_not_replayed(run, trained) -> None:
         tuned(run, trained, replay_share=0.1, replay_dataset=str(run / "other" / "dataset"))
 
 
-def test_a_model_that_is_there_replays_what_is_named_and_nothing_else(run, trained) -> None:
-    def tune(name: str, **instruction: Any) -> TrainedLine:
+def test_a_model_that_is_there_replays_what_is_named_or_what_its_run_learned(run, trained) -> None:
+    own = run / "run" / "pretrain" / "final"
+    alone = shutil.copytree(own, run / "alone")
+
+    def tune(name: str, model: Path = own, **instruction: Any) -> TrainedLine:
         values = settings(
             trained[0], run={"dir": str(run / name)}, instruction={"total_steps": 4, **instruction}
         )
-        return tune_pretrained_model(
-            resolve_config(values), pretrained_model=run / "run" / "pretrain" / "final"
-        )
+        return tune_pretrained_model(resolve_config(values), pretrained_model=model)
 
     with pytest.raises(
-        ConfigError, match=r"instruction\.replay_share=0\.5: this run has no dataset of its own; name"
+        ConfigError, match=r"instruction\.replay_share=0\.5: .*alone lies in no run with a dataset; name"
     ):
-        tune("one", replay_share=0.5)
-    result = tune("two", replay_share=0.5, replay_dataset=str(run / "run" / "dataset"))
-    assert result.artifacts["finetune"].metrics["num_steps"] == 4
+        tune("one", alone, replay_share=0.5)
+    with pytest.raises(
+        DataError, match=r"instruction\.replay_dataset: .*run/train: not a split of a dataset.* is missing"
+    ):
+        tune("one", replay_share=0.5, replay_dataset=str(run / "run"))
+    assert not (run / "one").exists()
+    named = tune("two", alone, replay_share=0.5, replay_dataset=str(run / "run" / "dataset"))
+    assert named.artifacts["finetune"].metrics["num_steps"] == 4
+    found = tune("three", replay_share=0.5)
+    weights = [(each.model_directory / "model.safetensors").read_bytes() for each in (named, found)]
+    assert weights[0] == weights[1]
 
 
 def test_a_model_that_is_there_is_tuned_on_pairs_alone_or_after_instructions(run, trained, tmp_path) -> None:
@@ -161,7 +170,10 @@ def test_a_model_that_is_there_is_tuned_on_pairs_alone_or_after_instructions(run
             resolve_config(values), pretrained_model=run / "run" / "finetune" / "final"
         )
         assert result.model_directory == run / name / "preference" / "final"
-        assert f"python scripts/chat.py {run / name}" in closing_page(result, "…")
+        page = closing_page(result, "…")
+        assert f"python scripts/chat.py {run / name}" in page
+        assert f"python scripts/evaluate.py {run / name} --report" in page
+        assert "your own answers" not in page  # it has them
         return list(result.artifacts)
 
     assert stages("alone") == ["preferences", "preference"]

@@ -67,7 +67,7 @@ def test_every_example_is_understood(script: Path, monkeypatch: pytest.MonkeyPat
         parser: Any = load(script).parser()
         if isinstance(parser, TrainingParser):
             flags, overrides = parser.parse(arguments)
-            load_config(flags.config_dir, overrides)
+            load_config(getattr(flags, "config_dir", None), overrides)
         else:
             parser.parse_args(arguments)
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from core.manifest import write_manifest
 from pipeline.command import run_command
 from tests.evaluation.foreign_models import save_foreign_model
 from tests.inference.tiny_models import save_tiny_model
@@ -38,11 +39,11 @@ def test_two_models_stand_side_by_side_with_chance_and_trigrams(
     assert evaluate(*arguments, "--text", tmp_path / "held_out.txt", "--out", out) == 0
     page = capsys.readouterr().out
     rows = [line.split() for line in page.splitlines()]
-    assert ["task", "figure", "A", "B", "chance", "trigrams"] in rows
+    assert ["task", "figure", "A", "B", "chance", "trigrams", "questions"] in rows
     assert ["text", "figure", "A", "B"] in rows
     (accuracy,) = [row for row in rows if row[:3] == ["questions,", "2-shot", "accuracy"] and row[3] != "per"]
-    assert accuracy[-2] == "0.500"
-    assert len(accuracy) == 9  # two values, two intervals, two baselines
+    assert accuracy[-3] == "0.500" and accuracy[-1] == "6"
+    assert len(accuracy) == 10  # two values, two intervals, two baselines, how many were asked
     assert f"A  {model}" in page and f"B  {other}" in page
     assert "equally good models differ so much with probability" in page
     names = sorted(path.name for path in out.rglob("*.json"))
@@ -58,6 +59,40 @@ def test_without_flags_a_model_outside_of_a_run_is_asked_to_write_and_timed(
     assert "── What it writes" in page and "── Speed" in page and "── Tasks" not in page
     (place,) = (tmp_path / "runs" / "scores").iterdir()
     assert sorted(path.name for path in place.iterdir()) == ["quality.json", "speed.json"]
+
+
+def test_a_part_never_takes_the_place_of_the_whole(
+    tmp_path: Path, model: Path, questions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, out = tmp_path / "held_out.jsonl", tmp_path / "out"
+    text.write_text('{"text": "the furnace is hot"}\n' * 3)
+    arguments = (model, "--tasks", questions, "--text", text, "--out", out)
+    assert evaluate(*arguments) == 0
+    whole = {path.name: path.read_bytes() for path in out.rglob("*.json")}
+    assert sorted(whole) == ["questions-0-shot.json", "text-held_out.jsonl.json"]
+    capsys.readouterr()
+    assert evaluate(*arguments, "--limit", 2) == 0
+    page = capsys.readouterr().out
+    assert "2 of 6" in page and "held_out.jsonl, first 2 documents" in page
+    now = {path.name: path.read_bytes() for path in out.rglob("*.json")}
+    assert {name: now[name] for name in whole} == whole
+    assert sorted(now.keys() - whole.keys()) == [
+        "questions-0-shot-2-of-6.json",
+        "text-held_out.jsonl-first-2.json",
+    ]
+
+
+def test_a_tuned_model_that_continues_text_is_said_to_be_tuned(
+    tmp_path: Path, small_tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = save_tiny_model(tmp_path / "tuned", small_tokenizer)
+    manifest = json.loads((tuned / "MANIFEST.json").read_text())
+    write_manifest(tuned, {**manifest, "initialised_from": "runs/mine/pretrain/final"})
+    (tmp_path / "text.txt").write_text("the furnace is hot")
+    assert evaluate(tuned, "--text", tmp_path / "text.txt", "--out", tmp_path / "out") == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "A was tuned to answer" in page
+    assert "python scripts/evaluate.py runs/mine/pretrain/final measures" in page
 
 
 @pytest.mark.parametrize(
@@ -82,6 +117,7 @@ def test_without_flags_a_model_outside_of_a_run_is_asked_to_write_and_timed(
             65,
             "lies in no run with a dataset, so its splits are not known; name a file",
         ),
+        (("--report", "--speed"), 65, "lies in no run, so there is none to report on; leave out --report"),
         (
             ("--compare", "nowhere", "--speed"),
             65,

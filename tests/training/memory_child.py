@@ -12,7 +12,7 @@ from core.device_manager import DeviceManager
 from core.memory import keep_freed_memory
 from core.training_config import ModelConfig, TrainingConfig
 from models.transformer_lm import create_model_from_config
-from training.dry_run import whole_batch
+from training.losses import whole_batch
 from training.schedules import Horizon
 from training.trainer import Trainer
 

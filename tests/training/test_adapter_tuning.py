@@ -162,6 +162,22 @@ def test_early_stopping_leaves_the_weights_of_the_lowest_validation_loss(kit, co
     assert files_of_model(last) != files_of_model(result.final_directory)
 
 
+def test_best_weights_that_are_damaged_are_moved_aside_and_the_last_ones_are_the_result(
+    kit, conversations, caplog
+) -> None:
+    def damage(trainer, _report) -> None:
+        if trainer.should_stop is not None:
+            (kit.root / "run" / "best" / "model.safetensors").write_bytes(b"x")
+
+    settings = {"total_steps": 200, "eval_steps": 4, "save_steps": 50, "learning_rate": 0.05}
+    _, result = tuned(kit, conversations, "run", hooks=(damage,), early_stopping_patience=2, **settings)
+    assert result.num_steps < 200 and result.best_directory is None
+    assert (kit.root / "run" / "best.corrupt-1").is_dir()
+    assert "final gets the weights of the last step instead" in caplog.text
+    last = kit.root / "run" / f"step_{result.num_steps}"
+    assert files_of_model(result.final_directory) == files_of_model(last)
+
+
 def files_of_model(directory: Path) -> bytes:
     return (directory / "model.safetensors").read_bytes()
 

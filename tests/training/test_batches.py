@@ -163,7 +163,7 @@ def test_every_step_has_its_share_of_replayed_rows_and_all_rows_are_learned_in_a
     kit, share: float
 ) -> None:
     new, text = kit.dataset["validation"], kit.dataset["test"]
-    source = ReplayingBatches(RowBatches(new, batch_size=4, seed=3), text, share=share)
+    source = ReplayingBatches(RowBatches(new, batch_size=4, seed=3), [text], share=share)
     kinds = origins(source, 60, text)
     for step in range(60):
         assert kinds[: 4 * step].count("text") == math.floor(4 * step * share)
@@ -177,17 +177,28 @@ def test_every_step_has_its_share_of_replayed_rows_and_all_rows_are_learned_in_a
 def test_replayed_rows_keep_the_labels_of_text_and_their_own_order_without_them(kit) -> None:
     new, text = kit.dataset["validation"], kit.dataset["test"]
     alone = torch.cat([b["labels"] for b in first(RowBatches(new, batch_size=1, seed=3), 30)])
-    batches = first(ReplayingBatches(RowBatches(new, batch_size=4, seed=3), text, share=0.25), 10)
+    batches = first(ReplayingBatches(RowBatches(new, batch_size=4, seed=3), [text], share=0.25), 10)
     mixed = torch.cat([batch["labels"] for batch in batches])
     assert torch.equal(torch.stack([row for place, row in enumerate(mixed) if place % 4 != 3]), alone)
     of_text = {tuple(text[i]["labels"].tolist()) for i in range(len(text))}
     assert all(tuple(row) in of_text for row in mixed[3::4].tolist())
 
 
+def test_several_splits_are_replayed_as_one_each_row_once_a_pass(kit) -> None:
+    new, splits = kit.dataset["validation"], [kit.dataset["test"], kit.dataset["train"]]
+    source = ReplayingBatches(RowBatches(new, batch_size=2, seed=3), splits, share=0.5)
+    number = sum(map(len, splits))
+    replayed = torch.cat([batch["input_ids"][1:] for batch in first(source, number)])
+    rows = [split[i]["input_ids"].tolist() for split in splits for i in range(len(split))]
+    assert sorted(replayed.tolist()) == sorted(rows)
+    [named] = source.row_numbers(0)[1]
+    assert replayed[0].tolist() == rows[named]
+
+
 def test_replaying_goes_to_any_micro_batch_and_does_not_depend_on_their_size(kit) -> None:
     def source() -> ReplayingBatches:
         batches = RowBatches(kit.dataset["validation"], batch_size=6, seed=3)
-        return ReplayingBatches(batches, kit.dataset["test"], share=0.3)
+        return ReplayingBatches(batches, [kit.dataset["test"]], share=0.3)
 
     assert same(first(source(), 12)[5:], first(source(), 7, 5))
     small = torch.cat([b["input_ids"] for b in first(source().in_micro_batches_of(2), 30)])
@@ -197,7 +208,7 @@ def test_replaying_goes_to_any_micro_batch_and_does_not_depend_on_their_size(kit
 def test_the_fingerprint_of_a_mixture_changes_with_share_and_rows(kit) -> None:
     batches = RowBatches(kit.dataset["validation"], batch_size=6, seed=3)
     prints = {
-        ReplayingBatches(batches, kit.dataset[split], share=share).fingerprint
+        ReplayingBatches(batches, [kit.dataset[split]], share=share).fingerprint
         for split, share in (("test", 0.3), ("test", 0.2), ("train", 0.3))
     }
     assert len(prints) == 3

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from core.errors import CorruptArtifactError
 from data_processing.rows.token_dataset import TokenDataset, save_dataset
 from data_processing.rows.token_rows import TokenRows
-from training.batches import RowBatches
+from training.batches import ReplayingBatches, RowBatches
 from training.checkpoint import list_checkpoints
 
 
@@ -108,3 +109,12 @@ def test_rows_that_are_deleted_under_the_training_are_no_damage(
 def test_no_thread_is_left_behind(kit) -> None:
     train(kit, rows_at(kit, "rows"), "out")
     assert "check-data" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_damage_of_replayed_rows_is_found_as_that_of_others(kit) -> None:
+    replayed = rows_at(kit, "rows")
+    shard = flip(replayed)
+    source = ReplayingBatches(RowBatches(kit.dataset["train"], batch_size=4, seed=1), [replayed], share=0.25)
+    trainer = kit.pretraining(output_dir=str(kit.root / "out"), total_steps=4000, save_steps=4000)
+    with pytest.raises(CorruptArtifactError, match=re.escape(f"{shard}: is not what was written")):
+        trainer.train(source)

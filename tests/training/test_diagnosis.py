@@ -104,6 +104,25 @@ SHOWN: list[tuple[Callable[..., Any], TrainingLog, str]] = [
         ),
         "3.40 and was 3.10, the training loss is 0.1",
     ),
+    (
+        diagnosis.memorises,
+        log(
+            {"train/loss": falling(6.0, 0.1)},
+            validation=[(0, 6.0), (400, 3.1), (1000, 3.4)],
+            stage="instruction tuning",
+        ),
+        "or a smaller model; instruction.replay_share=0.25 keeps",
+    ),
+    (
+        diagnosis.memorises,
+        log(
+            {"train/loss": falling(6.0, 0.1)},
+            validation=[(0, 6.0), (400, 3.1), (1000, 3.4)],
+            stage="instruction tuning",
+            settings={"replay_share": 0.25},
+        ),
+        "nothing, if these very answers are to be known",
+    ),
     (diagnosis.rate_is_high, log(dict.fromkeys(RATIOS, [0.2] * LINES)), "by 20.0%"),
     (diagnosis.rate_is_high, log({"train/loss": [5.0, 6.5] * 20}), "jumped up 20 times"),
     (diagnosis.rate_is_low, log(dict.fromkeys(RATIOS, [2e-5] * LINES)), "by 0.0020%"),
@@ -129,6 +148,7 @@ SHOWN: list[tuple[Callable[..., Any], TrainingLog, str]] = [
 NOT_SHOWN: list[tuple[Callable[..., Any], TrainingLog]] = [
     # A tuned model starts below guessing, and a resumed log without its first lines starts anywhere.
     (diagnosis.starts_wrong, log(validation=[(0, 3.0), (1000, 2.0)], stage="instruction tuning")),
+    (diagnosis.starts_wrong, log(validation=[(0, 3.0), (1000, 2.0)], begun_with="runs/mine/pretrain/final")),
     (diagnosis.starts_wrong, log(validation=[(500, 3.0)])),
     (diagnosis.starts_wrong, log(validation=[(0, 30.0)], vocab_size=None)),
     # Noise around a level is no divergence, and one bad line is none either.

@@ -20,9 +20,8 @@ from training.dry_run import (
     fit_into_memory,
     ran_out_of_memory,
     split_source,
-    whole_batch,
 )
-from training.losses import Batch
+from training.losses import Batch, whole_batch
 from training.step_batch import StepBatch
 from training.trainer import Trainer
 

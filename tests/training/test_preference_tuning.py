@@ -22,7 +22,7 @@ from tests.training.test_adapter_tuning import StoppedError, files_of_model, sto
 from tokenization.chat_template import render_chat
 from training.batches import RowBatches, rows_in_order, to_tensors
 from training.dry_run import split_batch
-from training.losses import count_targets, label_log_probabilities
+from training.losses import Batch, count_targets, label_log_probabilities
 from training.preference_loss import (
     PREFERENCE_LOSSES,
     Judged,
@@ -30,9 +30,10 @@ from training.preference_loss import (
     judge_pairs,
     judge_rows,
     preference_measures,
+    whole_pairs,
 )
 from training.preference_trainer import PreferenceTrainer
-from training.trainer import share_of
+from training.trainer import Trainer, share_of
 
 GOLDEN = Path(__file__).with_name("golden_preference_losses.json")
 
@@ -241,3 +242,32 @@ def test_two_processes_share_pairs_evenly(pairs) -> None:
     assert sum(count_targets(batch) for part in shared for batch in part) == sum(map(count_targets, batches))
     assert all("references" in batch for part in shared for batch in part)
     assert np.isfinite(shared[1][-1]["references"].numpy()).all()
+
+
+def test_pairs_that_do_not_fit_into_memory_are_learned_in_parts_and_give_the_same_losses(
+    kit, pairs, monkeypatch, caplog
+) -> None:
+    kit.shape = kit.shape.replace(dropout=0.0)  # what is dropped is drawn a micro-batch
+    whole = preferred(kit, pairs, "whole")
+    summed_loss = Trainer.summed_loss
+
+    def cramped_loss(self: Trainer, batch: Batch) -> torch.Tensor:
+        if len(batch["input_ids"]) > 1:
+            raise MemoryError
+        return summed_loss(self, batch)
+
+    monkeypatch.setattr(Trainer, "summed_loss", cramped_loss)
+    halved = preferred(kit, pairs, "halved")
+    assert "a micro-batch of 2 rows of 64 tokens does not fit into memory (MemoryError)" in caplog.text
+    assert halved.final_validation == pytest.approx(whole.final_validation, rel=1e-4)
+
+
+def test_the_largest_batch_of_pairs_looks_like_any_and_has_every_token_judged(kit, pairs) -> None:
+    (real,) = RowBatches(pairs["train"], batch_size=2, seed=1).micro_batches([0])
+    largest = whole_pairs(2, 32)
+    assert {key: (t.shape, t.dtype) for key, t in largest.items()} == {
+        key: (t.shape, t.dtype) for key, t in real.items()
+    }
+    judged = judge_pairs(kit.model().eval(), largest)
+    assert [int(number.sum()) for number in judged.num_tokens] == [2 * 32, 2 * 32]
+    assert count_targets(largest) == int(judged.is_pair.sum()) == 2

@@ -19,7 +19,7 @@ from core.training_config import TrainingConfig
 from models.hf_layout import load_model
 from models.transformer_lm import TransformerLM
 from training import stability
-from training.batches import RowBatches
+from training.batches import ReplayingBatches, RowBatches
 from training.checkpoint import latest_checkpoint
 from training.losses import Batch, next_token_loss
 from training.step_report import Numbers
@@ -181,6 +181,30 @@ def test_a_run_that_goes_wrong_again_and_again_ends_with_the_evidence(kit, nan_l
     assert report["last_steps"][-1]["gradient_norm"] == "nan"
     settings = json.loads((place / "settings.json").read_text())
     assert TrainingConfig.from_dict(settings["training"]).max_rollbacks == 2
+
+
+def test_the_evidence_names_replayed_rows_by_themselves(kit) -> None:
+    text = kit.dataset["test"]
+    source = ReplayingBatches(RowBatches(kit.dataset["train"], batch_size=4, seed=1), [text], share=0.25)
+    kit.loss_function = lambda model, batch, **options: (
+        next_token_loss(model, batch, **options) * (1.0 if kit.good_steps > 0 else math.nan)
+    )
+    kit.good_steps = 6
+
+    def count(_trainer: Trainer, _report: Any) -> None:
+        kit.good_steps -= 1
+
+    trainer = kit.pretraining(total_steps=20, save_steps=3, max_rollbacks=1)
+    trainer.hooks = (count,)
+    with pytest.raises(DataError, match="after the run went back 1 times"):
+        trainer.train(source)
+    (place,) = (kit.root / "checkpoints").glob("unstable_step_*")
+    first, *_ = json.loads((place / "report.json").read_text())["micro_batches"]
+    (batch,) = source.micro_batches([first["number"]])
+    assert (len(first["rows"]), len(first["replayed_rows"])) == (3, 1)
+    parts = kit.dataset["train"].batch(first["rows"]), text.batch(first["replayed_rows"])
+    named = {tuple(row) for part in parts for row in part["input_ids"].tolist()}
+    assert named == {tuple(row) for row in batch["input_ids"].tolist()}
 
 
 def test_without_a_checkpoint_to_go_back_to_the_limit_of_bad_steps_holds(

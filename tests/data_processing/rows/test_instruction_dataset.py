@@ -1,5 +1,6 @@
 import itertools
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -218,13 +219,14 @@ def test_questions_about_one_topic_are_in_one_split():
     assert 3 < len(topics[1]) < 25
 
 
-def test_two_topics_give_a_validation_split_and_one_topic_goes_without(caplog):
+def test_nothing_is_held_back_of_few_conversations_until_its_share_is_one_of_them(caplog):
+    caplog.set_level(logging.INFO)
     items = [conversation(f"question {n}?", "yes", topic=f"t{n % 2}") for n in range(6)]
-    dataset = build_instruction_dataset(items, tiny_tokenizer(), max_length=64, val_split=0.05)
+    dataset = build_instruction_dataset(items, tiny_tokenizer(), max_length=64, val_split=0.5)
     assert [rows.metadata.documents for rows in dataset.values()] == [3, 3]
-    one = build_instruction_dataset(items[::2], tiny_tokenizer(), max_length=64, val_split=0.05)
-    assert list(one) == ["train"]
-    assert "one topic; the dataset goes without validation" in caplog.text
+    few = build_instruction_dataset(items, tiny_tokenizer(), max_length=64, val_split=0.05)
+    assert {name: rows.metadata.documents for name, rows in few.items()} == {"train": 6}
+    assert "the 6 conversations are about too few things to hold any back (val_split=0.05)" in caplog.text
 
 
 def test_the_same_conversations_give_the_same_bytes():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import data_processing.rows.split_assignment as split_assignment
 from core.errors import ConfigError
-from data_processing.rows.split_assignment import SplitAssignment
+from data_processing.rows.split_assignment import SplitAssignment, fewest_divided
 from data_processing.rows.splits import split_of
 
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
@@ -105,3 +105,14 @@ def test_shares_hold_for_many_keys():
         abs(counts["validation"] - 1000) < 5 * 31
     )  # five standard deviations, sqrt(20000 * 0.05 * 0.95) = 31
     assert abs(counts["test"] - 1000) < 5 * 31
+
+
+@pytest.mark.parametrize(("number", "expected"), [(19, {"train"}), (20, {"train", "validation"})])
+def test_fewer_keys_than_a_share_takes_one_of_are_not_divided(number: int, expected: set[str]) -> None:
+    shares = {"train": 0.95, "validation": 0.05}
+    assignment = SplitAssignment(shares=shares, seed=1, divided_from=fewest_divided(0.05))
+    keys = [str(n % number) for n in range(3 * number)]
+    assigned = list(assignment.assign((key, key) for key in keys))
+    assert {split for split, _ in assigned} == expected
+    assert sorted(key for _, key in assigned) == sorted(keys)
+    assert assignment.is_undivided == (expected == {"train"})
