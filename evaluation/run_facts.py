@@ -107,7 +107,7 @@ def curriculum(run: Path) -> list[dict[str, Any]]:
     if not settings.is_file():
         return [asdict(Learned(str(run)))]
     config = json_object(settings, mistake=CorruptArtifactError)
-    parent = config["run"].get("parent")
+    parent = config.get("run", {}).get("parent")
     earlier = [] if parent is None else curriculum(_where_now(Path(parent), seen_from=run))
     return [*earlier, asdict(_learned(run, config))]
 
@@ -120,17 +120,18 @@ def _where_now(parent: Path, *, seen_from: Path) -> Path:
 
 
 def _learned(run: Path, config: Mapping[str, Any]) -> Learned:
-    is_update = config["run"].get("parent") is not None
+    is_update = config.get("run", {}).get("parent") is not None
 
-    def made(stage: str, explicit: str | None) -> Mapping[str, Any]:
+    def made(stage: str, section: str = "", place: str = "output_dir") -> Mapping[str, Any]:
         # What an update takes as it is lies in the run that made it, and is told of there.
-        place = Path(explicit) if explicit and not is_update else run / stage
-        manifest = read_manifest(place)
+        explicit = None if is_update else config.get(section, {}).get(place)
+        directory = run / stage if explicit is None else Path(explicit)
+        manifest = read_manifest(directory)
         return manifest if manifest is not None and manifest.get("status") == "complete" else {}
 
-    dataset = made("dataset", config["data"].get("dataset_dir")).get("metrics", {})
-    pretraining = made("pretrain", config["training"].get("output_dir"))
-    tuning = made("finetune", config["instruction"].get("output_dir")).get("metrics", {})
+    dataset = made("dataset", "data", "dataset_dir").get("metrics", {})
+    pretraining = made("pretrain", "training")
+    tuning = made("finetune", "instruction").get("metrics", {})
     train = dataset.get("splits", {}).get("train", {})
     training = pretraining.get("config", {}).get("training", {})
     measured = pretraining.get("metrics", {})
@@ -143,7 +144,7 @@ def _learned(run: Path, config: Mapping[str, Any]) -> Learned:
         steps=measured.get("num_steps"),
         learning_rate=training.get("learning_rate"),
         replay_share=training.get("replay_share"),
-        conversations=made("instructions", None).get("metrics", {}).get("conversations"),
+        conversations=made("instructions").get("metrics", {}).get("conversations"),
         tuning_steps=tuning.get("num_steps"),
     )
 
