@@ -172,7 +172,7 @@ class PreparedAttention(nn.Module):
             key, value = cache.append(self.layer, key, value)
         if T >= LEAST_TOKENS:
             query, key, value = query.to(self.dtype), key.to(self.dtype), value.to(self.dtype)
-        return self.output(attend(query, key, value, mask).flatten(2))
+        return self.output(attend(query, key, value, mask).reshape(B, T, -1))
 
 
 class PreparedSwiGLU(nn.Module):
