@@ -21,7 +21,7 @@ class KVCache:
 
     Attributes:
         keys, values: (L, B, K, `max_length`, H) each. Of all layers in one, so that a step slices them once and not in
-            each layer: 0.3 ms of a token of 12 layers.
+            each layer: 52 instead of 99 microseconds of a token of 12 layers.
         lengths: (B,) int64 on the CPU, whatever the device; it may be set.
     """
 
