@@ -143,9 +143,11 @@ class PreparedAttention(nn.Module):
         def in_pairs(x: Tensor) -> Tensor:
             return x.view(-1, H, *x.shape[1:])[:, order].flatten(0, 1)
 
+        for parameter in (*attention.query.parameters(), *attention.key.parameters()):
+            parameter.copy_(in_pairs(parameter))
         linears = (attention.query, attention.key, attention.value)
         query, key, _ = self.heads = [linear.out_features // H for linear in linears]
-        self.projection = _together(linears, make, (in_pairs, in_pairs, lambda x: x))
+        self.projection = _together(linears, make)
         self.output = make(attention.output.weight, attention.output.bias)
         self.norm: nn.Module | None = None
         if isinstance(attention.query_norm, RMSNorm) and isinstance(attention.key_norm, RMSNorm):
@@ -244,26 +246,11 @@ def _prepared(module: nn.Module, make: Make) -> nn.Module:
     return module
 
 
-def _together(
-    linears: tuple[nn.Linear, ...],
-    make: Make,
-    orders: tuple[Callable[[Tensor], Tensor], ...] = (),
-) -> Product:
-    """One product for layers that read the same features; their results stand side by side.
-
-    Args:
-        orders: What to do with the rows of each.
-    """
-    orders = orders or (lambda x: x,) * len(linears)
-    weights, biases = (
-        [
-            order(getattr(linear, name))
-            for linear, order in zip(linears, orders, strict=True)
-            if getattr(linear, name) is not None
-        ]
-        for name in ("weight", "bias")
-    )
-    return make(torch.cat(weights), torch.cat(biases) if biases else None)
+def _together(linears: tuple[nn.Linear, ...], make: Make) -> Product:
+    """One product for layers that read the same features; their results stand side by side."""
+    weight = torch.cat([linear.weight for linear in linears])
+    has_bias = linears[0].bias is not None
+    return make(weight, torch.cat([linear.bias for linear in linears]) if has_bias else None)
 
 
 def _maker(weights: WeightFormat, device: torch.device) -> Make:
