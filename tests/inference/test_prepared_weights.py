@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import inference.prepared_weights
+import models.attention
 from core.errors import ConfigError
 from inference.engine import Engine
 from inference.prepared_weights import (
@@ -16,6 +17,7 @@ from inference.prepared_weights import (
 )
 from inference.sampling import SamplingSettings
 from inference.weight_formats import WEIGHT_FORMATS, WeightFormat
+from models.blockwise_attention import LEAST_TOKENS
 from models.transformer_lm import TransformerLM
 from tests.inference.tiny_models import SHAPES, prompt_of, tiny_model
 
@@ -58,11 +60,8 @@ def product_by_definition(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, weights: WeightFormat
 ) -> torch.Tensor:
     y = rounded(x, weights, side="left") @ rounded(weight, weights, side="right").T
-    y = (
-        y
-        if bias is None
-        else y + rounded(bias, "bfloat16" if weights == "bfloat16" else "float32", side="right")
-    )
+    if bias is not None:
+        y = y + (bias.bfloat16() if weights == "bfloat16" else bias).double()
     return y.bfloat16().double() if weights == "bfloat16" else y
 
 
@@ -102,6 +101,27 @@ def test_logits_differ_from_those_of_the_plain_model_by_the_roundings_of_the_for
         assert (found - exact).norm() < LONGEST_SUM * UNIT["float32"] * exact.norm()
     else:
         assert (found - expected).norm() < UNEXPLAINED * (expected - exact).norm()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_tokens_at_once_attend_in_bfloat16_where_weights_are_in_it(
+    shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = with_random_biases(tiny_model(shape))
+    prepare_weights(prepared, available("bfloat16"))
+    ids = torch.tensor([prompt_of(LEAST_TOKENS)])
+    with torch.inference_mode():
+        found = prepared(ids).double()
+        in_float32 = rounding_model(shape, "bfloat16")(ids).double()
+        attend = models.attention.attend
+
+        def attend_in_bfloat16(*heads: torch.Tensor, dropout: float) -> torch.Tensor:
+            *heads, mask = heads
+            return attend(*(x.bfloat16() for x in heads), mask).float()
+
+        monkeypatch.setattr(models.attention, "attend", attend_in_bfloat16)
+        expected = rounding_model(shape, "bfloat16")(ids).double()
+    assert (found - expected).norm() < UNEXPLAINED * (found - in_float32).norm()
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 70])
