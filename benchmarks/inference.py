@@ -308,6 +308,9 @@ def cold_starts(run: str, rounds: int) -> None:
 
 def quality(run: str) -> None:
     """Print the bits per byte of a run's held-out text for each format, the model's own first."""
+    from core.threads import share_the_machine
+
+    share_the_machine()
     from data_processing.rows.token_rows import TokenRows
     from inference.chat import ChatModel
 

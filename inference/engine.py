@@ -99,7 +99,8 @@ class Engine:
         self.dtype = dtype
         self._cache_dtype = model.embedding.weight.dtype if dtype == torch.float32 else dtype
         if weights is not None:
-            self._cache_dtype = prepare_weights(self.model, weights)
+            prepare_weights(self.model, weights)
+            self._cache_dtype = torch.float32
         self.context = model.config.max_position_embeddings
         self.num_tokens = model.embedding.num_embeddings
 

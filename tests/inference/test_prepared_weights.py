@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import inference.prepared_weights
+import models.attention
 from core.errors import ConfigError
 from inference.engine import Engine
 from inference.prepared_weights import (
@@ -16,15 +17,25 @@ from inference.prepared_weights import (
 )
 from inference.sampling import SamplingSettings
 from inference.weight_formats import WEIGHT_FORMATS, WeightFormat
+from models.blockwise_attention import LEAST_TOKENS
+from models.transformer_lm import TransformerLM
 from tests.inference.tiny_models import SHAPES, prompt_of, tiny_model
 
 CPU = torch.device("cpu")
 GREEDY = SamplingSettings(temperature=0.0, max_tokens=12)
 PROMPTS = [prompt_of(length, seed=length) for length in (3, 9, 9, 4, 20, 9, 7)]
 
-RELATIVE_ERROR = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 4e-2, "int8": 0.1}
-"""Of logits. A rounding is 2^-12 in float16, 2^-9 in bfloat16, up to a 254th of the largest element in int8; a dozen
-of them follow each other in a model whose random weights enlarge what comes in. Products are compared exactly below."""
+UNIT = {"float32": 2.0**-24, "bfloat16": 2.0**-8 / 2}
+"""The largest relative error of one rounding: half of the last bit of 24 and of 8."""
+
+LONGEST_SUM = 128
+"""Products in a sum of a tiny model. Such a sum in float32 is off by at most as many units of the size of what it adds
+(Higham 2002, section 3.1)."""
+
+UNEXPLAINED = 0.1
+"""Of the distance between a prepared model and the plain one, the share that exact roundings may leave. Rounded
+otherwise, it is above 1: two errors of equal size and no relation are sqrt(2) of one apart. It is not 0, because what
+float32 computes is rounded to the neighbouring step once in a while."""
 
 
 def available(weights: WeightFormat) -> WeightFormat:
@@ -35,24 +46,103 @@ def available(weights: WeightFormat) -> WeightFormat:
     return weights
 
 
+def rounded(x: torch.Tensor, weights: WeightFormat, *, side: str) -> torch.Tensor:
+    """x (..., D) as a product of the format sees it on its "left" (features) or "right" (weights), float64."""
+    if weights == "int8":
+        step = x.double().abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
+        return (x.double() / step).round() * step
+    if weights == "bfloat16" or (weights == "float16" and side == "right"):
+        return x.to(getattr(torch, weights)).double()
+    return x.double()
+
+
+def product_by_definition(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, weights: WeightFormat
+) -> torch.Tensor:
+    y = rounded(x, weights, side="left") @ rounded(weight, weights, side="right").T
+    if bias is not None:
+        y = y + (bias.bfloat16() if weights == "bfloat16" else bias).double()
+    return y.bfloat16().double() if weights == "bfloat16" else y
+
+
+def with_random_biases(model: TransformerLM) -> TransformerLM:
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, generator=generator)
+    return model.eval()
+
+
+def rounding_model(shape: str, weights: WeightFormat) -> TransformerLM:
+    """The plain model, the products of which are those by definition."""
+    model = with_random_biases(tiny_model(shape))
+    if model.head is None:
+        model.head = torch.nn.Linear(*reversed(model.head_weight.shape), bias=False)
+        model.head.weight = model.embedding.weight
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            weight, bias = module.weight, module.bias
+            module.forward = lambda x, w=weight, b=bias: product_by_definition(x, w, b, weights).float()
+    return model
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("weights", WEIGHT_FORMATS)
-def test_logits_are_those_of_the_plain_model_up_to_the_rounding_of_the_format(
+def test_logits_differ_from_those_of_the_plain_model_by_the_roundings_of_the_format_alone(
     shape: str, weights: WeightFormat
 ) -> None:
-    plain, prepared = tiny_model(shape), tiny_model(shape)
-    for model in (plain, prepared):
-        generator = torch.Generator().manual_seed(1)
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                torch.nn.init.normal_(parameter, generator=generator)
-    prepare_weights(prepared.eval(), available(weights))
+    plain, prepared = (with_random_biases(tiny_model(shape)) for _ in range(2))
+    prepare_weights(prepared, available(weights))
     ids = torch.tensor([prompt_of(40), prompt_of(40, seed=1)])
     with torch.inference_mode():
-        expected, found = plain.eval()(ids), prepared(ids).float()
-    error = (found - expected).norm() / expected.norm()
-    assert error < RELATIVE_ERROR[weights]
-    assert weights == "float32" or error > RELATIVE_ERROR[weights] / 100, "nothing was rounded"
+        exact, expected = plain(ids).double(), rounding_model(shape, weights)(ids).double()
+        found = prepared(ids).double()
+    if weights == "float32":
+        assert (found - exact).norm() < LONGEST_SUM * UNIT["float32"] * exact.norm()
+    else:
+        assert (found - expected).norm() < UNEXPLAINED * (expected - exact).norm()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_tokens_at_once_attend_in_bfloat16_where_weights_are_in_it(
+    shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = with_random_biases(tiny_model(shape))
+    prepare_weights(prepared, available("bfloat16"))
+    ids = torch.tensor([prompt_of(LEAST_TOKENS)])
+    with torch.inference_mode():
+        found = prepared(ids).double()
+        in_float32 = rounding_model(shape, "bfloat16")(ids).double()
+        attend = models.attention.attend
+
+        def attend_in_bfloat16(*heads: torch.Tensor, dropout: float) -> torch.Tensor:
+            *heads, mask = heads
+            return attend(*(x.bfloat16() for x in heads), mask).float()
+
+        monkeypatch.setattr(models.attention, "attend", attend_in_bfloat16)
+        expected = rounding_model(shape, "bfloat16")(ids).double()
+    assert (found - expected).norm() < UNEXPLAINED * (found - in_float32).norm()
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 70])
+@pytest.mark.parametrize("weights", WEIGHT_FORMATS)
+def test_a_product_is_that_of_rounded_numbers_up_to_the_rounding_of_its_sums(
+    weights: WeightFormat, num_rows: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(40, 96, generator=generator), torch.randn(40, generator=generator)
+    x = torch.randn(num_rows, 96, generator=generator) * torch.logspace(-3, 3, num_rows)[:, None]
+    found = inference.prepared_weights._maker(available(weights), CPU)(weight, bias)(x).double()
+    expected = product_by_definition(x, weight, bias, weights)
+    sizes = (
+        rounded(x, weights, side="left").abs() @ rounded(weight, weights, side="right").abs().T + bias.abs()
+    )
+    limit = LONGEST_SUM * UNIT["float32"] * sizes
+    if weights == "bfloat16":
+        limit += (
+            2 * UNIT["bfloat16"] * expected.abs()
+        )  # a sum near the middle of two of its numbers may become either
+    assert bool(((found - expected).abs() <= limit).all())
 
 
 @pytest.mark.parametrize("weights", WEIGHT_FORMATS)

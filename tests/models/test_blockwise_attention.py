@@ -123,15 +123,31 @@ def test_what_torch_is_told_of_the_results_is_what_comes_out() -> None:
     )
 
 
+def test_tokens_that_continue_rows_of_different_lengths_see_what_the_mask_says() -> None:
+    B, N, K, T, S, H = 3, 6, 2, 150, 400, 32
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(B, heads, length, H, generator=generator).bfloat16()
+        for heads, length in ((N, T), (K, S), (K, S))
+    )
+    positions = torch.tensor([S - T, 7, 0])[:, None] + torch.arange(T)
+    mask = torch.arange(S) <= positions[:, None, :, None]
+    true = F.scaled_dot_product_attention(
+        query.double(), key.double(), value.double(), attn_mask=mask, enable_gqa=True
+    )
+    assert error(attend_blockwise(query, key, value, mask), true) < LARGEST_ERROR
+
+
 @pytest.mark.parametrize(
     ("dtype", "num_queries", "num_keys", "takes"),
     [
         (torch.bfloat16, LEAST_TOKENS, LEAST_TOKENS, True),
         (torch.bfloat16, LEAST_TOKENS - 1, LEAST_TOKENS - 1, False),
-        (torch.bfloat16, LEAST_TOKENS, LEAST_TOKENS + 1, False),  # a cache that is continued
+        (torch.bfloat16, LEAST_TOKENS, LEAST_TOKENS + 1, True),  # a cache that is continued
+        (torch.bfloat16, 1, LEAST_TOKENS, False),
         (torch.float32, LEAST_TOKENS, LEAST_TOKENS, False),
     ],
 )
-def test_blocks_are_for_bfloat16_and_whole_rows(dtype, num_queries: int, num_keys: int, takes: bool) -> None:
+def test_blocks_are_for_many_queries_in_bfloat16(dtype, num_queries: int, num_keys: int, takes: bool) -> None:
     query = torch.zeros(1, 1, num_queries, 8, dtype=dtype)
     assert takes_blocks(query, torch.zeros(1, 1, num_keys, 8, dtype=dtype)) is takes
