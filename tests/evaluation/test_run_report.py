@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from core.config_files import SETTINGS_FILE
 from core.manifest import write_manifest
+from core.training_config import PipelineConfig
 from evaluation.language_model import load_language_model
 from evaluation.model_card import model_card
 from evaluation.run_facts import default_places, gather_run_facts, headline
@@ -162,7 +163,8 @@ def test_a_run_that_tuned_a_model_from_elsewhere_is_reported_with_the_command_th
     manifest = json.loads((model / "MANIFEST.json").read_text())
     write_manifest(model, {**manifest, "initialised_from": "models/given"})
     assert run_of(model) is None
-    (run / SETTINGS_FILE).write_text('{"training": {"init_from": null}}')
+    config = PipelineConfig.from_dict({"run": {"dir": "runs/tuned"}})
+    (run / SETTINGS_FILE).write_text(json.dumps(config.to_dict()))
     assert run_of(model) == run and places_of(model) is None
     language_model = load_language_model(run, device="cpu")
     assert place_of_results(language_model, None).parent == run / "scores"
