@@ -28,8 +28,12 @@ from inference.chat import ChatModel
 from tokenization.chat_template import render_chat
 
 CHANCE = 0.01
-"""A difference in right answers counts when equally good models differ so much less often than this. With a dozen tasks
-one in nine comparisons of equally good models would otherwise be refused at the usual 0.05, twice."""
+"""Fewer right answers count when equally good models differ so much, in either direction, less often than this. At the
+usual 0.05, one in four comparisons by a dozen tasks would be refused for nothing."""
+
+ANSWERS_TOLERANCE = 0.1
+"""How much the loss of held-out answers may rise, as a share: tuning anew on the same records moves it by a few
+percent. Few questions say nothing by being right or wrong, and a model that had none right cannot lose any."""
 
 
 @dataclass(frozen=True)
@@ -193,21 +197,34 @@ def _task(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 def objections(comparison: Mapping[str, Any], *, tolerance: float) -> list[str]:
     """What the newer model does worse than the earlier one, a sentence each; none where it can take its place.
 
-    Held-out text may cost `tolerance` more bits per byte. Questions and tasks count by McNemar's test (`CHANCE`): a few
-    answers more or less say nothing.
+    Held-out text may cost `tolerance` more bits per byte, and the true answers to held-out questions
+    `ANSWERS_TOLERANCE` more nats. What is right counts by McNemar's test (`CHANCE`): a few answers more or less say
+    nothing. Where nothing was measured, nothing speaks for the newer model.
 
     Args:
         tolerance: A share of what the earlier model needs; 0.02 = 2 %.
     """
+    answers = comparison.get("answers")
+    if not comparison["text"] and answers is None and not comparison["tasks"]:
+        return [
+            "nothing could be compared: no text and no question is held out, and evaluation.tasks names no task"
+        ]
     found = []
     for name, both in comparison["text"].items():
         old, new = (both[which]["bits_per_byte"] for which in ("old", "new"))
-        if new > old * (1.0 + tolerance):
+        if not new <= old * (1.0 + tolerance):  # NaN is no figure to go on with
             found.append(
                 f"{name} held-out text takes {new:.3f} bits per byte instead of {old:.3f} (+{new / old - 1:.1%}, "
                 f"allowed +{tolerance:.1%})"
             )
-    asked = [("held-out questions", comparison["answers"])] if "answers" in comparison else []
+    if answers is not None:
+        old, new = (answers["loss_nats"][which] for which in ("old", "new"))
+        if not new <= old * (1.0 + ANSWERS_TOLERANCE):
+            found.append(
+                f"the answers to held-out questions take {new:.3f} nats a token instead of {old:.3f} "
+                f"({new / old - 1:+.1%}, allowed +{ANSWERS_TOLERANCE:.0%})"
+            )
+    asked = [] if answers is None else [("held-out questions", answers)]
     asked += [(task["task"], task) for task in comparison["tasks"]]
     for name, marks in asked:
         old, new = marks["num_right"]["old"], marks["num_right"]["new"]

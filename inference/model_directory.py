@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from core.config_files import SETTINGS_FILE
 from core.errors import CorruptArtifactError, DataError
 from core.json_files import json_object
 from core.manifest import MANIFEST_NAME, read_manifest, verify_files
@@ -41,8 +42,8 @@ def find_model(path: str | Path) -> Path:
         DataError: nothing is there; the message says what was looked for and what was found.
         CorruptArtifactError: there are models, but none is intact; the message says what is wrong with each.
     """
-    path = latest_of(Path(path))
-    return path if (path / CONFIG_NAME).is_file() else _first_intact(path)[0]
+    path = Path(path)
+    return path if (path / CONFIG_NAME).is_file() else _first_intact(latest_of(path))[0]
 
 
 def find_intact_model(path: str | Path) -> tuple[Path, dict[str, Any]]:
@@ -52,8 +53,10 @@ def find_intact_model(path: str | Path) -> tuple[Path, dict[str, Any]]:
         DataError: as `find_model`.
         CorruptArtifactError: as `find_model`; or the model directory that was named is damaged.
     """
-    path = latest_of(Path(path))
-    return (path, check_model_files(path)) if (path / CONFIG_NAME).is_file() else _first_intact(path)
+    path = Path(path)
+    return (
+        (path, check_model_files(path)) if (path / CONFIG_NAME).is_file() else _first_intact(latest_of(path))
+    )
 
 
 def latest_of(run: Path) -> Path:
@@ -79,10 +82,9 @@ def latest_number(run: Path) -> int:
         CorruptArtifactError: the file holds no number.
     """
     path = run / LATEST
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
-    except (FileNotFoundError, NotADirectoryError):
+    if not (path.is_file() and (run / SETTINGS_FILE).is_file()):  # other programs have files of this name
         return 0
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
     if not re.fullmatch(r"\d{1,9}", text):
         raise CorruptArtifactError(f"{path}: expected the number of an update, found {text[:40]!r}")
     return int(text)
@@ -94,7 +96,12 @@ def run_of(model_directory: Path) -> Path | None:
     if directory.parent.name not in STAGE_DIRECTORIES:
         return None
     run = directory.parents[1]
-    return run.parents[1] if run.parent.name == UPDATES else run
+    return run.parents[1] if is_update(run) else run
+
+
+def is_update(run: Path) -> bool:
+    """Whether a run is the update of another one, which keeps a record of it beside it."""
+    return run.parent.name == UPDATES and run.with_name(f"{run.name}.json").is_file()
 
 
 def _first_intact(path: Path) -> tuple[Path, dict[str, Any]]:

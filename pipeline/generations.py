@@ -13,9 +13,9 @@ from typing import Any
 
 from core.config_files import SETTINGS_FILE
 from core.errors import CorruptArtifactError, DataError, UsageError
-from core.files import atomic_write, write_json
+from core.files import atomic_write, lock, write_json
 from core.json_files import json_object
-from inference.model_directory import LATEST, UPDATES, latest_number
+from inference.model_directory import LATEST, UPDATES, is_update, latest_number
 
 FEEDBACK_NAME = "new_feedback.jsonl"
 """In the directory of an update: the records that it learns from, as they were when it began."""
@@ -85,7 +85,7 @@ def check_is_run(run: Path) -> None:
     if not run.is_dir():
         found = "a file" if run.exists() else "nothing"
         raise DataError(f"{run}: expected the directory of a run, found {found}")
-    if run.absolute().parent.name == UPDATES:
+    if is_update(run.absolute()):
         raise DataError(
             f"{run}: is an update itself; name the run that was updated, {run.absolute().parents[1]}"
         )
@@ -136,8 +136,14 @@ def use(run: Path, number: int, *, because: str) -> int:
 
     Raises:
         UsageError: there is no such update, or it did not come to its end.
+        LockedError: an update is being made.
         DiskError: the disk is full or failing; then nothing has changed.
     """
+    with lock(run / UPDATES / ".lock", held=run):
+        return _use(run, number, because)
+
+
+def _use(run: Path, number: int, because: str) -> int:
     known = {update.number: update for update in updates_of(run)}
     if number and (number not in known or not known[number].is_finished):
         finished = [str(n) for n, update in known.items() if update.is_finished]
@@ -170,10 +176,12 @@ def roll_back(run: Path) -> int:
 
     Raises:
         UsageError: the run itself is used already.
+        LockedError: an update is being made.
     """
-    number = latest_number(run)
-    if not number:
-        raise UsageError(f"{run}: no update of it is in use, so there is nothing to go back to")
-    parent = line_of(run, number)[1]
-    use(run, parent, because="rolled back")
+    with lock(run / UPDATES / ".lock", held=run):
+        number = latest_number(run)
+        if not number:
+            raise UsageError(f"{run}: no update of it is in use, so there is nothing to go back to")
+        parent = line_of(run, number)[1]
+        stand_for(run, parent, because="rolled back")
     return parent

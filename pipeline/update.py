@@ -14,15 +14,17 @@ from typing import Any
 from core.config_files import SETTINGS_FILE
 from core.device_manager import DeviceManager
 from core.distributed import joined
-from core.errors import BloomeryError, UsageError
+from core.errors import BloomeryError, DataError, UsageError
 from core.files import atomic_write, lock, remove
 from core.manifest import read_manifest
 from core.stage import Artifact, Decision, Inputs, Selection, Stage
 from core.training_config import PipelineConfig
 from data_processing.document import Dropped
-from data_processing.reports.forgetting import FORGOTTEN_NAME, read_forgotten
+from data_processing.reports.corpus_files import read_lines
+from data_processing.reports.forgetting import FORGOTTEN_NAME
 from data_processing.rows.conversations import to_conversation
 from data_processing.rows.json_records import read_json_records
+from data_processing.sources.remote_files import is_url
 from evaluation.comparison import Two, compare_models, objections
 from evaluation.run_facts import curriculum
 from evaluation.run_places import DataPlaces
@@ -32,6 +34,7 @@ from pipeline.generations import (
     Update,
     check_is_run,
     directory_of,
+    line_of,
     record_of,
     stand_for,
     updates_of,
@@ -89,14 +92,16 @@ def update_run(
             return None
         with Caller(world) as caller:
             check_is_run(run)
+            _check_places(data)
             asked = Asked(
-                data=tuple(str(Path(place).absolute()) for place in data),
+                data=tuple(str(place if is_url(place) else Path(place).absolute()) for place in data),
                 feedback=tuple(str(Path(place).absolute()) for place in feedback),
                 feedback_weight=feedback_weight,
-                overrides=overrides or {},
+                # As the record will have it: a path is a text there.
+                overrides=json.loads(json.dumps(overrides or {}, default=str)),
             )
             with lock(run / UPDATES / ".lock", held=run):
-                update = _begun(run, asked, sources, command)
+                update = _begun(run, asked, tolerance, sources, command)
 
                 def train(config: PipelineConfig, selection: Selection, *more: Stage[PipelineConfig]) -> Any:
                     return caller.call(
@@ -114,13 +119,25 @@ def update_run(
 
 @contextlib.contextmanager
 def _refusal_leaves_nothing(update: Update) -> Iterator[None]:
-    """An update that is refused before its first stage is not one that has to be finished or given up."""
+    """An update that is refused in its first stage is not one that has to be finished or given up."""
     try:
         yield
     except BloomeryError:
-        if not (update.directory / SETTINGS_FILE).exists():
+        made = {path.parent.name for path in update.directory.glob("*/MANIFEST.json")}
+        if not made - {"data_report"}:  # that one was copied
             _delete(update)
         raise
+
+
+def _check_places(places: Sequence[str | Path]) -> None:
+    for place in places:
+        if not is_url(place):
+            if not Path(place).exists():
+                raise DataError(
+                    f"--data {place}: no such file or directory (seen from {Path.cwd()}); correct the name"
+                )
+            if Path(place).is_dir() and not any(Path(place).iterdir()):
+                raise DataError(f"--data {place}: an empty directory; put documents into it, or name another")
 
 
 def _delete(update: Update) -> None:
@@ -128,7 +145,7 @@ def _delete(update: Update) -> None:
     remove(update.directory)
 
 
-def _begun(run: Path, asked: Asked, sources: Sources | None, command: str) -> Update | None:
+def _begun(run: Path, asked: Asked, tolerance: float, sources: Sources | None, command: str) -> Update | None:
     """The update that was not finished, if it was to learn the same; else a new one; None where nothing is new."""
     known = updates_of(run)
     parent = latest_number(run)
@@ -152,25 +169,32 @@ def _begun(run: Path, asked: Asked, sources: Sources | None, command: str) -> Up
             and twin.parent == parent
             and _is_as_then(twin, asked, records, sources)
         ):
+            if twin.facts["tolerance"] != tolerance:
+                return twin  # to be judged again
             why = "; ".join(twin.facts["objections"]) or "gone back from"
             raise UsageError(
                 f"{run}: update {twin.number} has learned just this and is not in use ({why}); use it with `python "
                 f"scripts/update.py {run} --use {twin.number}`, or change a setting"
             )
-    number = max((update.number for update in known), default=0) + 1
+    # Also of updates whose record is gone: what was trained is not overwritten.
+    places = [path for path in (run / UPDATES).glob("*") if path.name.isdecimal()]
+    trained = [int(path.name) for path in places if (path / SETTINGS_FILE).is_file()]
+    number = max([0, *(update.number for update in known), *trained]) + 1
     update = Update(run, number, {"parent": parent, "asked": asked.as_json(), "command": command})
     directory = update.directory
     remove(directory)  # what a kill left before there was a record
     with lock(directory / ".lock", held=directory):
         if records:
             atomic_write(update.records, "".join(f"{record}\n" for record in records))
-        forgotten = read_forgotten(run) | read_forgotten(directory_of(run, parent))
+        forgotten = [
+            act
+            for number in reversed(line_of(run, parent))
+            for act in read_lines(directory_of(run, number) / FORGOTTEN_NAME)
+            if not act.get("inherited")
+        ]
         if forgotten:
-            acts = [
-                {"source": source, "action": "forget", "because": "", "time": ""}
-                for source in sorted(forgotten)
-            ]
-            atomic_write(directory / FORGOTTEN_NAME, "".join(f"{json.dumps(act)}\n" for act in acts))
+            acts = [json.dumps({**act, "inherited": True}, ensure_ascii=False) for act in forgotten]
+            atomic_write(directory / FORGOTTEN_NAME, "".join(f"{act}\n" for act in acts))
     return update.record()
 
 
@@ -228,10 +252,10 @@ def _carry_out(update: Update, asked: Asked, train: Train) -> bool:
             train(config, Selection(), _comparison(update, earlier, config))
             return True
         if not update.records.is_file():
-            logger.info("%s: no document is new; nothing was changed", update.run)
+            logger.info("%s: no new document to learn; nothing was changed", update.run)
             _delete(update)
             return False
-        logger.info("no document is new; going on with what people said")
+        logger.info("no new document to learn; going on with what people said")
         for artifact in artifacts.values():
             remove(artifact.directory)
     config = learning_answers(update, asked, earlier)

@@ -15,7 +15,7 @@ from data_processing.rows.split_corpus import learned_from
 from evaluation.run_places import DataPlaces
 from evaluation.texts import divided_corpus
 from pipeline.cleaning import where_now
-from pipeline.generations import FEEDBACK_NAME, Update, line_of, updates_of
+from pipeline.generations import Update, line_of, updates_of
 from pipeline.stages import cache_beside, line
 
 REPLAY_SHARE = 0.75
@@ -125,7 +125,8 @@ def learning_text(update: Update, asked: Asked, earlier: FinishedRun) -> Pipelin
         update,
         asked,
         earlier,
-        {
+        taken=(),
+        changes={
             "data": {
                 "more_data": [*places, *(place for place in asked.data if place not in places)],
                 "learned": str(learned),
@@ -159,7 +160,8 @@ def learning_answers(update: Update, asked: Asked, earlier: FinishedRun) -> Pipe
         update,
         asked,
         earlier,
-        {
+        taken=("data", "tokenizer", "model", "training"),
+        changes={
             "data": {
                 "output_dir": str(earlier.places["collect"]),
                 "dataset_dir": str(earlier.places["dataset"]),
@@ -183,17 +185,19 @@ def _now(path: Path | None, instead: Path) -> str | None:
 
 
 def _settled(
-    update: Update, asked: Asked, earlier: FinishedRun, changes: Mapping[str, Any]
+    update: Update,
+    asked: Asked,
+    earlier: FinishedRun,
+    *,
+    taken: tuple[str, ...],
+    changes: Mapping[str, Any],
 ) -> PipelineConfig:
+    """The settings of the run itself, those sections `taken` from what it goes on from, changes, and what was asked."""
+    first = FinishedRun.open(update.run)
     # What updates learned from lies in them, wherever the run is by now.
-    more_records = {
-        str(file): weight
-        for file, weight in earlier.config.instruction.more_data.items()
-        if file.name != FEEDBACK_NAME
-    }
+    more_records = {str(file): weight for file, weight in first.config.instruction.more_data.items()}
     for one in [*records_before(update.run, update.parent), *([update] if update.records.is_file() else [])]:
         more_records[str(one.records)] = float(one.facts["asked"]["feedback_weight"])
-    first = FinishedRun.open(update.run)
     common: dict[str, Any] = {
         "run": {
             "dir": str(update.directory),
@@ -206,7 +210,8 @@ def _settled(
         "instruction": {"more_data": more_records, "output_dir": None},
         "preference": {"output_dir": None},
     }
-    before = earlier.config.to_dict()
+    # Of the run itself: what was asked of one update is not asked of the next.
+    before = first.config.to_dict() | {name: getattr(earlier.config, name).to_dict() for name in taken}
     before["instruction"] = {**before["instruction"], "more_data": {}}
     layers = lay_over(lay_over(before, common), changes)
     return PipelineConfig.from_dict(lay_over(layers, asked.overrides), origin=f"update of {update.run}")

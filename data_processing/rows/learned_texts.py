@@ -1,4 +1,4 @@
-"""Which documents an earlier training has learned, as digests of their texts. Knows no split and no row."""
+"""Which documents an earlier training has learned, as digests of texts and sources. Knows no split and no row."""
 
 import hashlib
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ one document counts as learned that is not."""
 
 
 class LearnedTexts:
-    """A set of texts that can be asked whether it holds one.
+    """A set of texts, and of their sources, that can be asked whether it holds one.
 
     Args:
         digests: uint64 (N,), in any order.
@@ -31,7 +31,7 @@ class LearnedTexts:
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> "LearnedTexts":
-        """The texts that have these keys (`splits.text_key`); one that is no text's key does no harm."""
+        """The texts and sources that have these keys (`splits.text_key`, `source_key`); another one does no harm."""
         return cls(np.fromiter(map(_digest, keys), dtype=np.uint64))
 
     @classmethod
@@ -65,7 +65,14 @@ class LearnedTexts:
 
     def __contains__(self, text: object) -> bool:
         assert isinstance(text, str)
-        digest = np.uint64(_digest(text_key(text)))
+        return self._holds(text_key(text))
+
+    def knows_source(self, source: str) -> bool:
+        """Whether some text of this source was learned."""
+        return bool(source) and self._holds(source_key(source))
+
+    def _holds(self, key: str) -> bool:
+        digest = np.uint64(_digest(key))
         place = int(np.searchsorted(self._digests, digest))
         return place < len(self._digests) and bool(self._digests[place] == digest)
 
@@ -74,6 +81,11 @@ class LearnedTexts:
 
     def __or__(self, other: "LearnedTexts") -> "LearnedTexts":
         return LearnedTexts(np.concatenate([self._digests, other._digests]))
+
+
+def source_key(source: str) -> str:
+    """The key of a source, which is that of no text."""
+    return f"source {source}"
 
 
 def _digest(key: str) -> int:

@@ -10,7 +10,7 @@ from core.errors import DataError
 from core.progress import progress
 from data_processing.duplicates.split_overlap import SplitOverlap
 from data_processing.rows.json_records import JsonRecord, read_json_lines
-from data_processing.rows.learned_texts import LearnedTexts
+from data_processing.rows.learned_texts import LearnedTexts, source_key
 from data_processing.rows.position_split import is_worth_cutting, num_few, pieces_of
 from data_processing.rows.split_assignment import SplitAssignment
 from data_processing.rows.splits import split_of, text_key
@@ -52,7 +52,8 @@ class SplitCorpus:
     Where they are short too, and a wanted split would be empty, it is given one of the documents (`SplitAssignment`);
     with fewer documents than splits, test is missing first, then validation.
 
-    What was learned already is in the split "replay", wherever else it would be.
+    What was learned already is in the split "replay", wherever else it would be, and a new version of it (another text
+    of the same source) in "train".
 
     Args:
         path: Records with the text in `text_field`, and perhaps `source`, `id` and `metadata`. Records with an empty
@@ -99,7 +100,7 @@ class SplitCorpus:
             self.num_cut = sum(is_worth_cutting(document.text, self._shares) for document in first)
         documents = itertools.chain(first, stream)
         if self.num_cut:
-            yield from self._without_learned(self._cut_by_position(first))
+            yield from self._without_learned(self._cut_by_position(first), cut=True)
         else:
             yield from self._without_learned(
                 self._assignment.assign((document.key, document) for document in documents)
@@ -116,7 +117,7 @@ class SplitCorpus:
         counts = (self.num_empty, self.num_documents)
         documents = self._texts(description)
         if self.num_cut:
-            yield from self._without_learned(self._cut_by_position(list(documents)))
+            yield from self._without_learned(self._cut_by_position(list(documents)), cut=True)
         else:
             yield from self._without_learned((self._split_of(document), document) for document in documents)
         self.num_empty, self.num_documents = counts
@@ -137,12 +138,19 @@ class SplitCorpus:
         moved = self._assignment.moved.get(document.key)
         return moved or split_of(document.key, shares=self._shares, seed=self._seed)
 
-    def _without_learned(self, documents: Iterator[tuple[str, SplitText]]) -> Iterator[tuple[str, SplitText]]:
+    def _without_learned(
+        self, documents: Iterator[tuple[str, SplitText]], *, cut: bool = False
+    ) -> Iterator[tuple[str, SplitText]]:
         if self._learned is None:
             yield from documents
             return
         for split, document in documents:
-            yield REPLAY if document.text in self._learned else split, document
+            if document.text in self._learned:
+                yield REPLAY, document
+            elif not cut and self._learned.knows_source(document.source):
+                yield "train", document  # another version of what was learned, most of which may be the same
+            else:
+                yield split, document
 
     def _texts(self, description: str) -> Iterator[SplitText]:
         size = self._path.stat().st_size if self._path.is_file() else None
@@ -253,5 +261,7 @@ def learned_from(corpus: SplitCorpus) -> LearnedTexts:
                 yield text_key(document.text)
                 # Of a document that was cut by position a part was learned: as a whole it is not to be held out either.
                 yield document.key
+                if document.source:
+                    yield source_key(document.source)
 
     return LearnedTexts.of(keys())

@@ -1,5 +1,6 @@
 """When a newer model may take the place of an earlier one."""
 
+import math
 from typing import Any
 
 import pytest
@@ -22,10 +23,20 @@ def text(old: float, new: float) -> dict[str, Any]:
     }
 
 
+def answers(old: float, new: float, right: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {**(right or marks(5, 0, 0, 1.0)), "loss_nats": {"old": old, "new": new}}
+
+
 @pytest.mark.parametrize(
     ("comparison", "expected"),
     [
-        ({"text": {}, "tasks": []}, []),
+        ({"text": {}, "tasks": []}, ["nothing could be compared"]),
+        ({"text": {"new": text(1.0, math.nan)}, "tasks": []}, ["new held-out text takes nan bits per byte"]),
+        (
+            {"text": {}, "tasks": [], "answers": answers(5.3, 514.8)},
+            ["the answers to held-out questions take 514.800 nats a token instead of 5.300"],
+        ),
+        ({"text": {}, "tasks": [], "answers": answers(5.3, 5.6)}, []),
         ({"text": {"earlier": text(1.0, 1.019)}, "tasks": []}, []),
         ({"text": {"new": text(1.0, 0.5)}, "tasks": []}, []),
         (
@@ -33,16 +44,15 @@ def text(old: float, new: float) -> dict[str, Any]:
             ["earlier held-out text takes 1.050 bits per byte instead of 1.000 (+5.0%, allowed +2.0%)"],
         ),
         # Two questions of a hundred say nothing; twenty do, and so do they of a task.
-        ({"text": {}, "tasks": [], "answers": marks(100, 2, 0, 0.5)}, []),
+        ({"text": {}, "tasks": [], "answers": answers(2.0, 2.0, marks(100, 2, 0, 0.5))}, []),
         (
-            {"text": {}, "tasks": [], "answers": marks(100, 20, 2, 0.0001)},
-            ["held-out questions: 2 of 100 right instead of 20 (equally good models differ so much with "]
-            * 1,
+            {"text": {}, "tasks": [], "answers": answers(2.0, 2.0, marks(100, 20, 2, 0.0001))},
+            ["held-out questions: 2 of 100 right instead of 20 (equally good models differ so much with "],
         ),
         ({"text": {}, "tasks": [{"task": "arc", **marks(100, 2, 20, 0.0001)}]}, []),
         ({"text": {}, "tasks": [{"task": "arc", **marks(100, 20, 2, 0.0001)}]}, ["arc: 2 of 100 right"]),
         # What was corrected is shown and is no reason: it may be the one thing that is not learned yet.
-        ({"text": {}, "tasks": [], "corrections": marks(10, 9, 0, 0.004)}, []),
+        ({"text": {"new": text(1.0, 1.0)}, "tasks": [], "corrections": marks(10, 9, 0, 0.004)}, []),
     ],
 )
 def test_an_objection_is_raised_where_the_newer_model_is_surely_worse(comparison, expected) -> None:

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from core.errors import BloomeryError, CorruptArtifactError, DataError, UsageError
-from core.files import sha256_file
+from core.errors import BloomeryError, CorruptArtifactError, DataError, LockedError, UsageError
+from core.files import lock, sha256_file
 from core.manifest import read_manifest
 from core.stage import Selection
 from core.training_config import PipelineConfig
 from data_processing.rows.token_rows import TokenRows
 from evaluation.run_facts import curriculum
 from evaluation.run_places import DataPlaces, places_of
+from evaluation.texts import divided_corpus
 from inference.feedback import feedback_file
 from inference.model_directory import find_model, latest_number, newest_run
 from pipeline.generations import Update, line_of, roll_back, updates_of, use
@@ -172,7 +173,7 @@ def test_the_same_news_twice_change_nothing(updated, caplog) -> None:
     assert update_run(root / "run", feedback=[root / "feedback.jsonl"]) is None
     assert update_run(root / "run") is None
     assert sorted(path.name for path in (root / "run" / "updates").iterdir()) == before
-    assert "no document is new" in caplog.text
+    assert "no new document to learn" in caplog.text
     assert "every usable record was learned before" in caplog.text
     assert "22 records have nothing to learn" not in caplog.text
     assert "2 records have nothing to learn" in caplog.text
@@ -217,8 +218,15 @@ def test_a_worse_update_is_kept_and_not_used_unless_somebody_says_so(root: Path,
     assert latest_number(run) == 0
     with pytest.raises(UsageError, match=r"update 1 has learned just this .*held-out text takes"):
         script.main([str(run), "--data", str(texts), *ruinous])
+    assert script.main([str(run), "--data", str(texts), *ruinous, "--tolerance", "10"]) == script.NOT_USED
+    page = capsys.readouterr().out
+    assert (
+        "held-out text takes" not in page and "nats a token instead of" in page
+    )  # judged again, not trained again
     assert script.main([str(run), "--use", "1"]) == 0
     assert find_model(run) == run / "updates" / "1" / "finetune" / "final"
+    with lock(run / "updates" / ".lock", held=run), pytest.raises(LockedError, match="is in use by process"):
+        script.main([str(run), "--rollback"])
     assert script.main([str(run), "--rollback"]) == 0
     (texts / "one-more.txt").write_text(make_documents(1, seed=96)[0])
     assert script.main([str(run), "--data", str(texts), *QUICK, "--tolerance", "10"]) == 0
@@ -241,6 +249,24 @@ def test_what_was_added_to_the_runs_own_directory_is_news(tmp_path: Path) -> Non
     total = sum(values["documents"] for values in splits.values())
     assert total == sum(values["documents"] for values in base.values()) + 1
     assert 0 < splits["train"]["documents"] <= 2
+
+
+def test_new_versions_of_what_was_learned_are_learned_and_never_held_out(root: Path, trained) -> None:
+    run = root / "run"
+    base = divided_corpus(DataPlaces(run / "corpus", run / "dataset"))
+    learned = {document.text for split, document in base.divide() if split == "train"}
+    texts = root / "changed"
+    shutil.copytree(trained[0] / "raw", texts)
+    for path in texts.glob("*.txt"):
+        path.write_text(path.read_text().rstrip() + " And one sentence more, which was not there before.")
+    changed = {"data": {"raw_dir": str(texts)}, "instruction": {"total_steps": 2}}
+    update = update_run(run, overrides=changed, tolerance=10.0)
+    assert update is not None
+    now = divided_corpus(DataPlaces(update.directory / "corpus", update.directory / "dataset"))
+    held_out = [document.text for split, document in now.divide() if split in ("validation", "test")]
+    assert held_out
+    for text in held_out:
+        assert not any(text.startswith(known.rstrip()) for known in learned)
 
 
 def test_a_run_that_was_moved_can_be_updated_further(root: Path) -> None:
@@ -326,7 +352,9 @@ def test_an_update_can_be_given_up(root: Path, at: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nowhere"], r"data.more_data: .*nowhere: no such directory"),
+        (["--data", "nowhere"], r"--data nowhere: no such file or directory \(seen from"),
+        (["--data", "run/.cache/empty"], r"--data run/.cache/empty: an empty directory"),
+        (["--data", "blank"], r"blank"),
         (["--feedback", "nowhere.jsonl"], r"nowhere\.jsonl"),
         (["--tolerance", "-1"], r"--tolerance -1.0: expected a share from 0 to 10"),
         (["--feedback-weight", "0"], r"--feedback-weight 0.0: expected above 0 to 100"),
@@ -338,6 +366,8 @@ def test_an_update_can_be_given_up(root: Path, at: str, monkeypatch: pytest.Monk
 )
 def test_a_mistake_is_named_before_anything_is_written(root: Path, arguments, message, monkeypatch) -> None:
     monkeypatch.chdir(root)
+    (root / "run" / ".cache" / "empty").mkdir(parents=True)
+    (root / "blank" / "inside").mkdir(parents=True)
     with pytest.raises(BloomeryError, match=message):
         script.main(["run", *arguments])
     assert not list((root / "run").glob("updates/[0-9]*"))
@@ -353,6 +383,9 @@ def test_what_is_no_run_is_refused(root: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=message):
             update_run(place)
     (root / "run" / "updates" / "1").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"there is no settings\.json"):
+        update_run(root / "run" / "updates" / "1")
+    (root / "run" / "updates" / "1.json").write_text("{}")
     with pytest.raises(DataError, match="is an update itself; name the run"):
         update_run(root / "run" / "updates" / "1")
 
@@ -374,6 +407,13 @@ def test_a_damaged_record_of_what_is_used_is_named(root: Path) -> None:
         find_model(run)
     assert script.main([str(run), "--use", "0"]) == 0
     assert find_model(run) == run / "finetune" / "final"
+    (run / "latest").unlink()
+    (run / "latest").mkdir()  # another program's
+    assert find_model(run) == run / "finetune" / "final"
+    (run / "latest").rmdir()
+    model = run / "finetune" / "final"
+    (model / "latest").write_text("global_step5")  # as DeepSpeed writes
+    assert find_model(model) == model
     (run / "updates").mkdir(exist_ok=True)
     (run / "updates" / "1.json").write_text('{"parent": "x"}')
     (run / "latest").write_text("1\n")
