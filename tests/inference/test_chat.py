@@ -208,12 +208,10 @@ def test_a_pretrained_model_is_recognized_by_its_manifest(small_tokenizer: Token
 
 
 def test_what_pretraining_writes_is_what_is_recognized() -> None:
-    import inspect
-
-    import training.pretraining_trainer
     from inference.model_directory import PRETRAINING
+    from training.pretraining_trainer import PretrainingTrainer
 
-    assert f'description="{PRETRAINING}"' in inspect.getsource(training.pretraining_trainer)
+    assert PretrainingTrainer.description == PRETRAINING
 
 
 def test_a_model_without_a_manifest_is_said_to_be_taken_for_one_that_answers(

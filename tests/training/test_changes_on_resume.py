@@ -16,6 +16,7 @@ from models.hf_layout import load_model
 from training.batches import RowBatches, rows_in_order
 
 EXACT: dict[str, Any] = {
+    "replay_share": 0.5,
     "batch_size": 2,
     "gradient_accumulation_steps": 3,
     "global_batch_tokens": 64,
