@@ -32,6 +32,7 @@ def evaluate_line(
     dataset: Path,
     pretrained: Path,
     tuned: tuple[str, Path] | None,
+    before_preferences: Path | None,
     instructions: Path | None,
     document_masking: bool,
     scores: Path,
@@ -43,8 +44,9 @@ def evaluate_line(
         corpus: Directory of the documents, with
         dataset: the directory with the splits of the text dataset.
         pretrained: Checkpoint of the pretrained model.
-        tuned: The stage that tuned last and its checkpoint, if there is one, with
-        instructions: the directory of its conversations.
+        tuned: The stage that tuned last and its checkpoint, if there is one.
+        before_preferences: What preference tuning began with, if that was last; its text tells what preferring cost.
+        instructions: With `tuned`, the directory of its conversations.
         document_masking: As in pretraining.
         scores: Where results of single models are kept, so that a killed evaluation goes on with those that it lacks.
 
@@ -75,6 +77,8 @@ def evaluate_line(
     if tuned is not None and instructions is not None:
         stage, checkpoint = tuned
         answering = ChatModel.load(checkpoint, device=device)
+        if before_preferences is not None:
+            metrics["text_before_preferences"] = on_text(ChatModel.load(before_preferences, device=device))
         metrics["text_after_tuning"] = on_text(answering)
         metrics |= _questions(answering, model, instructions, config)
         after = dataclasses.replace(suite, texts=(), quality=config.quality, speed=config.speed)
@@ -107,8 +111,14 @@ def _on_rows(
 
 
 def texts_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Which model, which split, and the figures of the held-out text: before tuning, and after it."""
-    for model, key in (("pretrained", "text"), ("tuned", "text_after_tuning")):
+    """Which model, which split, and the figures of the held-out text: before tuning, after it, and where there are
+    preferences between instructions and these."""
+    tuned = "preference-tuned" if "text_before_preferences" in metrics else "tuned"
+    for model, key in (
+        ("pretrained", "text"),
+        ("instruction-tuned", "text_before_preferences"),
+        (tuned, "text_after_tuning"),
+    ):
         for split, values in metrics.get(key, {}).items():
             yield model, split, values
 

@@ -70,8 +70,8 @@ def _text_rows(all_results: Sequence[Results]) -> list[Row]:
 
 
 def _with_limit(name: str, results: Results) -> str:
-    limit = results.texts[name]["recipe"]["limit"]
-    return name if limit is None else f"{name}, first {limit:,} documents"
+    number, limit = results.texts[name]["num_documents"], results.texts[name]["recipe"]["limit"]
+    return name if limit is None or number < limit else f"{name}, first {limit:,} documents"
 
 
 def _of_tuned(all_results: Sequence[Results]) -> str:

@@ -119,12 +119,12 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return ""
     lines = [_heading("Evaluation")]
-    for model, split, values in texts_of(metrics):
-        split = f"{model} model on {split} text:"
+    texts = [(f"{model} model on {split} text:", values) for model, split, values in texts_of(metrics)]
+    width = max((len(title) for title, _ in texts), default=0)
+    for title, values in texts:
         bits = f", {values['bits_per_byte']:.3f} bits per byte" if values["bits_per_byte"] is not None else ""
-        lines.append(
-            f"  {split:<37} loss {values['loss_nats']:.3f}, perplexity {values['perplexity'] or math.inf:.2f}{bits}"
-        )
+        perplexity = values["perplexity"] or math.inf
+        lines.append(f"  {title:<{width}} loss {values['loss_nats']:.3f}, perplexity {perplexity:.2f}{bits}")
     for name, meaning in (("held_in", "trained on"), ("held_out", "never shown")):
         if name in metrics:
             values = metrics[name]

@@ -191,6 +191,7 @@ def evaluate(config: PipelineConfig, inputs: Inputs, out: Path) -> dict[str, Any
             ),
             None,
         ),
+        before_preferences=inputs["finetune"].directory / "final" if "preference" in inputs else None,
         instructions=inputs["instructions"].directory if "instructions" in inputs else None,
         document_masking=config.training.document_masking,
         scores=out.parent / SCORES,  # in the run, and in a dry run where everything else is

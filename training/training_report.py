@@ -32,9 +32,13 @@ REPORT_NAME = "training_report.html"
 MOST_SAMPLES = 40
 ROWS_IN_A_TABLE = 25
 
+PREFERRED = "validation/preference_accuracy"
+
 PLOTS: tuple[tuple[str, Mapping[str, str]], ...] = (
-    ("Loss, nats a token", {"train/loss": "around", "validation/loss": "kept"}),
+    ("Loss, {unit}", {"train/loss": "around", "validation/loss": "kept"}),
     ("Bits per byte of held-out text", {"validation/bits_per_byte": "kept"}),
+    ("Share of held-out pairs that are preferred as they should be", {PREFERRED: "kept"}),
+    ("Margin between the answers of held-out pairs, nats", {"validation/preference_margin": "kept"}),
     ("Learning rate", {"train/learning_rate": "around"}),
     ("Gradient norm before clipping", {"train/gradient_norm": "around"}),
     ("Tokens a second", {"train/tokens_per_second": "around"}),
@@ -45,7 +49,7 @@ PLOTS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("Activations after the last block, root mean square", {"train/activation_rms": "around"}),
     ("Share of the gradient that is signal", {"train/gradient_signal_share": "around"}),
 )
-"""Title, and the class that colours each curve."""
+"""Title, and the class that colours each curve; `{unit}` is that of the loss."""
 
 LABELS = {
     "train/loss": "training",
@@ -94,7 +98,8 @@ def training_page(
 def _tiles(log: TrainingLog) -> Html:
     shown = [("Steps", number(log.step), f"of {number(log.total_steps or log.step)}")]
     for key, title, unit in (
-        ("validation/loss", "Held-out loss", "nats a token"),
+        ("validation/loss", "Held-out loss", _unit_of_loss(log)),
+        (PREFERRED, "Held-out pairs", "preferred as they should be"),
         ("validation/bits_per_byte", "Held-out text", "bits per byte"),
     ):
         values = log.values(key)
@@ -107,6 +112,10 @@ def _tiles(log: TrainingLog) -> Html:
     if log.elapsed_seconds:
         shown.append(("Time", ago(log.elapsed_seconds), _speed_note(log)))
     return tiles(shown)
+
+
+def _unit_of_loss(log: TrainingLog) -> str:
+    return "a pair of answers" if PREFERRED in log.curves else "nats a token"
 
 
 def _speed_note(log: TrainingLog) -> str:
@@ -123,7 +132,7 @@ def curves_section(log: TrainingLog, *, identifier: str = "curves", title: str =
     plots = [
         _plot(
             f"{identifier}-plot-{index}",
-            plot_title,
+            plot_title.format(unit=_unit_of_loss(log)),
             {key: log.curves[key] for key in kinds if key in log.curves},
             kinds,
             log.step,

@@ -223,6 +223,15 @@ def test_the_line_ends_with_a_model_that_prefers_when_pairs_are_named_and_goes_o
     page = closing_page(result, "python scripts/train_llm_from_scratch.py")
     assert re.search(r"of 40 pairs, \d+\.\d% of those held out are preferred as they should be", page)
     assert "nats a token" not in page[page.index("Preference tuning") :].partition("Evaluation")[0]
+    # What preferring brought, and what it cost of held-out text.
+    report = (run / "run" / "evaluation" / "report.html").read_text()
+    assert "Share of held-out pairs that are preferred as they should be" in report
+    assert "Loss, a pair of answers" in report
+    assert "instruction-tuned model on validation text:" in page
+    assert "preference-tuned model on validation text:" in page
+    figures = result.artifacts["evaluate"].metrics
+    assert figures["text_before_preferences"].keys() == figures["text_after_tuning"].keys()
+    assert figures["text_before_preferences"] != figures["text_after_tuning"]
     # As a run that was killed after its second checkpoint left it.
     expected = (result.model_directory / "model.safetensors").read_bytes()
     directory = run / "run" / "preference"
