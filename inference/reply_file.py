@@ -75,7 +75,7 @@ class KeptReplies:
             self._file = open_append(self.path)
         try:
             self._take_over()
-        except BaseException:
+        except BaseException:  # Ctrl-C too must let go of the file and its lock
             self._file.close()
             raise
 
