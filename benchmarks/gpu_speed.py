@@ -125,6 +125,8 @@ def make_trainer(
         max_logits: As `training.losses.MAX_LOGITS_ON_GPU`, for this trainer and those that come after.
     """
     losses.MAX_LOGITS_ON_GPU = max_logits
+    if bf16_stream:  # not left to what is fast: a stream of bf16 takes products of bf16
+        settings["mixed_precision"] = "bf16"
     config = TrainingConfig.from_dict(
         {"batch_size": size.rows, "gradient_accumulation_steps": size.micro_batches, **settings}
     )

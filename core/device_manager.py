@@ -238,3 +238,17 @@ def _product_seconds(size: int, dtype: torch.dtype, device: torch.device) -> flo
         float(result[0, 0])  # waits for a GPU
         trials.append(time.perf_counter() - start)
     return min(trials)  # what other processes disturb is left out
+
+
+def compile_problem(device: torch.device) -> str | None:
+    """Why torch.compile does not work here, or None; found by compiling the smallest thing."""
+    try:
+        torch.compile(_smallest, dynamic=False)(torch.ones(8, device=device))
+    except (RuntimeError, OSError, ImportError) as error:
+        # Compilers, headers, drivers: whatever is missing arrives as one of these, with pages of context.
+        return str(error).strip().splitlines()[0][:200]
+    return None
+
+
+def _smallest(x: torch.Tensor) -> torch.Tensor:
+    return x.sin() + 1.0

@@ -14,8 +14,8 @@ from typing import Literal, Unpack
 
 import torch
 
-from core.device_manager import DeviceManager
-from core.errors import DataError, MismatchError
+from core.device_manager import DeviceManager, compile_problem
+from core.errors import ConfigError, DataError, MismatchError
 from inference.answer_text import Answer
 from inference.continuous_batch import Event, FinishReason, Request
 from inference.engine import Engine, Stream
@@ -26,7 +26,7 @@ from inference.model_directory import (
     newest_run,
     trained_with_tokenizer,
 )
-from inference.prepared_weights import check_weights, fast_weights
+from inference.prepared_weights import cast_weights, check_weights, fast_weights
 from inference.sampling_settings import SamplingOptions, SamplingSettings
 from inference.weight_formats import WeightFormat
 from models.counting import count_parameters
@@ -89,12 +89,13 @@ class ChatModel:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         weights: WeightFormat | None = None,
+        compiled: bool = False,
         answers_messages: bool = True,
         directory: Path | None = None,
     ) -> None:
         """
         Args:
-            dtype: As `Engine`, which `weights` too is for.
+            dtype: As `Engine`, which `weights` and `compiled` too are for.
 
         Raises:
             MismatchError: the tokenizer has more tokens than the model has embeddings.
@@ -108,7 +109,7 @@ class ChatModel:
                 f"{self._name}: the tokenizer has {tokenizer.vocab_size} tokens, the model has embeddings "
                 f"for {num_embeddings}; they do not belong together, use the tokenizer that it was trained with"
             )
-        self.engine = Engine(model, device=device, dtype=dtype, weights=weights)
+        self.engine = Engine(model, device=device, dtype=dtype, weights=weights, compiled=compiled)
         self.tokenizer = tokenizer
         self.answers_messages = answers_messages
         self.stop_ids = (tokenizer.eos_id, tokenizer.end_id) if answers_messages else (tokenizer.eos_id,)
@@ -119,7 +120,12 @@ class ChatModel:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: str = "auto", weights: WeightFormat | Literal["auto"] | None = None
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        weights: WeightFormat | Literal["auto"] | None = None,
+        compiled: bool = False,
     ) -> "ChatModel":
         """The model that `path` stands for (see `find_model`): a run, a training stage or a model directory.
 
@@ -127,7 +133,8 @@ class ChatModel:
             device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps".
             weights: The format to lay the weights out in for fast answers; "auto" = the fastest of those that lose
                 nothing that can be measured (`fast_weights`). None = the model as it was trained, in float32, whose
-                products are bfloat16 on a CUDA device that has it.
+                products are bfloat16 on a CUDA device that has it; with "auto" its weights are cast to that once.
+            compiled: Let torch.compile fuse the layers when a token is made; on CUDA, with weights as they are.
 
         Raises:
             DataError: there is no model, or a file of it is missing.
@@ -135,9 +142,15 @@ class ChatModel:
             MismatchError: tokenizer and model do not belong together.
             DeviceError: the device asked for is not there.
             ConfigError: the model or tokenizer is one that this project cannot represent, or this machine has no
-                products for such weights.
+                products for such weights, or does not compile.
         """
         device_manager = DeviceManager(device)
+        if compiled:
+            _check_compiler(device_manager.device, weights)
+        is_cuda = device_manager.device.type == "cuda"
+        # On CPU "auto" would be timed, on each start anew; one token at a time gains nothing from it.
+        dtype = device_manager.compute_dtype("auto" if is_cuda else "fp32")
+        cast = weights == "auto" and dtype != torch.float32
         if weights == "auto":
             weights = fast_weights(device_manager.device)
         elif weights is not None:
@@ -154,14 +167,16 @@ class ChatModel:
             logger.info(
                 "%s: nothing says how it was trained; it is taken for a model that answers", directory
             )
-        is_cuda = device_manager.device.type == "cuda"
+        model = load_model(directory, device=device_manager.device)
+        if cast:
+            cast_weights(model, dtype)
         return cls(
-            load_model(directory, device=device_manager.device),
+            model,
             tokenizer,
             device=device_manager.device,
-            # On CPU "auto" would be timed, on each start anew; one token at a time gains nothing from it.
-            dtype=device_manager.compute_dtype("auto" if is_cuda else "fp32"),
+            dtype=dtype,
             weights=weights,
+            compiled=compiled,
             answers_messages=manifest.get("stage") != PRETRAINING,
             directory=directory,
         )
@@ -345,3 +360,22 @@ def _as_text(messages: Sequence[Message]) -> str:
         begins_line = text and message["role"] != "assistant"
         text += ("\n" if begins_line else "") + message["content"]
     return text
+
+
+def _check_compiler(device: torch.device, weights: str | None) -> None:
+    """Nothing, where layers can be compiled.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if device.type != "cuda":
+        raise ConfigError(
+            f"compile: is for CUDA devices, and the model is on {device}; leave it out (there, the weights' format "
+            "decides how long a token takes)"
+        )
+    if weights not in (None, "auto"):
+        raise ConfigError(
+            f"compile: is for weights as they were trained, and {weights} was asked for; leave out one of the two"
+        )
+    if (problem := compile_problem(device)) is not None:
+        raise ConfigError(f"compile: torch.compile does not work here ({problem}); leave it out")

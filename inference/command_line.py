@@ -46,6 +46,11 @@ class Parser(argparse.ArgumentParser):
             "for a token of a large model, int8 less still. Default: auto, on a CPU float16 where it is fast (answers "
             "as good as in float32), else float32; on a GPU as in training.",
         )
+        self.add_argument(
+            "--compile",
+            action="store_true",
+            help="let torch.compile fuse the layers when a token is made. On CUDA; the first answer waits for it.",
+        )
         sampling = self.add_argument_group("sampling")
         for row in SamplingSettings.settings_help():
             if row.key in NAMES:

@@ -106,6 +106,7 @@ class ContinuousBatch:
         self._max_length = max_length or engine.context
         self._allowed = None if allowed is None else allowed.to(engine.device)
         self._cache = engine.new_cache(batch_size=max_rows, max_length=self._max_length)
+        self._decode = engine.decoder(self._cache)
         self._running: list[_Row] = []
         self._partial: _Row | None = None
         """The one whose prompt is too long for one step; its row comes after those that run."""
@@ -153,6 +154,7 @@ class ContinuousBatch:
         """End a request without another event; its row is free at once. Unknown and ended keys are ignored."""
         if self._partial is not None and self._partial.key == key:
             self._partial = None
+            self._cache.lengths[len(self._running)] = 0
         for row in self._waiting:
             if row.key == key:
                 self._waiting.remove(row)
@@ -171,7 +173,7 @@ class ContinuousBatch:
         """
         rows, scores = list(self._running), []
         if rows:
-            scores.append(self._engine.scores([[row.last] for row in rows], self._cache.rows(0, len(rows))))
+            scores.append(self._decode([row.last for row in rows]))
         newcomers = self._read_prompts(scores)
         rows += newcomers
         if not rows:
@@ -190,7 +192,7 @@ class ContinuousBatch:
         self._running.clear()
         self._waiting.clear()
         self._partial = None
-        del self._cache
+        del self._cache, self._decode
 
     def _read_prompts(self, scores: list[Tensor]) -> list[_Row]:
         """Read up to `PREFILL_TOKENS` of what waits; the rows that can begin, whose scores are appended."""
@@ -267,6 +269,7 @@ class ContinuousBatch:
             self._cache.move(last, index)
             self._running[index] = self._running[last]
         self._running.pop()
+        self._cache.lengths[last] = 0
         if self._partial is not None:
             self._cache.move(last + 1, last)
 

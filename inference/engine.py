@@ -14,11 +14,12 @@ from torch import Tensor
 
 from core.errors import DataError
 from inference.continuous_batch import ContinuousBatch, Event, FinishReason, Request
+from inference.decode_graph import GraphDecoder, cuda_recorder
 from inference.prepared_weights import prepare_weights
 from inference.sampling_settings import SamplingSettings
 from inference.weight_formats import WeightFormat
 from models.kv_cache import KVCache
-from models.transformer_lm import TransformerLM
+from models.transformer_lm import Blocks, TransformerLM
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -82,6 +83,8 @@ class Engine:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         weights: WeightFormat | None = None,
+        graphs: bool | None = None,
+        compiled: bool = False,
     ) -> None:
         """
         Args:
@@ -89,10 +92,14 @@ class Engine:
             dtype: In which products are computed: float32, or bfloat16 by autocast.
             weights: Lay the weights out for fast products, in place (`inference.prepared_weights`), and compute as this
                 format says, not `dtype`; None = leave the model as it is.
+            graphs: Make tokens by steps of fixed shapes (`inference.decode_graph`), which CUDA records as graphs.
+                None = on a CUDA device.
+            compiled: Let torch.compile fuse the layers of such steps, when the first is made; not for `weights`.
 
         Raises:
             ConfigError: this machine has no products for such weights.
         """
+        assert not (compiled and weights), "torch.compile is for weights as they are"
         self.model = model.to(device).eval()
         self.device = torch.device(device)
         self.weights = weights
@@ -101,6 +108,11 @@ class Engine:
         if weights is not None:
             prepare_weights(self.model, weights)
             self._cache_dtype = torch.float32
+        self._graphs = self.device.type == "cuda" or compiled if graphs is None else graphs
+        self._step_blocks: Blocks | None = None
+        if compiled:  # beside the model's own, with the same weights: prompts have other shapes each time
+            blocks: list[Any] = [torch.compile(block, dynamic=True) for block in self.model.blocks]
+            self._step_blocks = Blocks(blocks)
         self.context = model.config.max_position_embeddings
         self.num_tokens = model.embedding.num_embeddings
 
@@ -254,6 +266,30 @@ class Engine:
             else:
                 features = features[:, -1]
             return self.model.logits(features).float()
+
+    def decoder(self, cache: KVCache) -> Callable[[Sequence[int]], Tensor]:
+        """The fastest way to read one more token in each of the first rows of a cache: from those tokens to the scores
+        of what follows them, (B, V) float32, which are overwritten by the next call."""
+        if self._graphs:
+            record = cuda_recorder() if self.device.type == "cuda" else None
+            return GraphDecoder(self.scores_at, cache, record=record)
+        return lambda tokens: self.scores([[token] for token in tokens], cache.rows(0, len(tokens)))
+
+    @torch.inference_mode()
+    def scores_at(self, ids: Tensor, positions: Tensor, cache: KVCache, num_seen: int) -> Tensor:
+        """The model's scores of what follows one new token of each of the first rows of the cache, (R, V) float32, by
+        operations of which none depends on a value.
+
+        Args:
+            ids, positions: (R, 1) int64 on the device. All but the first `positions` tokens of a row are nothing; the
+                cache is not told of the new one.
+            num_seen: As `KVCache.at`.
+        """
+        mask = torch.arange(num_seen, device=self.device) <= positions[:, None, :, None]
+        layers = cache.at(positions, num_seen=num_seen)
+        with self._precision():
+            features = self.model.features_at(ids, positions, mask, layers, blocks=self._step_blocks)
+            return self.model.logits(features[:, -1]).float()
 
     @torch.inference_mode()
     def all_scores(self, tokens: Sequence[int], cache: KVCache) -> Tensor:

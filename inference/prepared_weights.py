@@ -7,7 +7,7 @@ what each format costs in bits per byte and gains in tokens a second.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from core.errors import ConfigError
 from inference.weight_formats import WEIGHT_FORMATS, WeightFormat
-from models.attention import Attention, Documents, attend
+from models.attention import Attention, Documents, attend, attend_one
 from models.blockwise_attention import LEAST_TOKENS
 from models.feed_forward import SwiGLU
-from models.kv_cache import KVCache
+from models.kv_cache import LayerCache
 from models.normalization import RMSNorm
 from models.rotary import Rotation
-from models.transformer_lm import Block, TransformerLM
+from models.transformer_lm import Block, Blocks, TransformerLM
 
 Product = Callable[[Tensor], Tensor]
 """x (..., D) to x W^T + b (..., O), float32."""
@@ -54,8 +54,20 @@ def prepare_weights(model: TransformerLM, weights: WeightFormat) -> None:
         dtype = torch.bfloat16 if weights == "bfloat16" else torch.float32
         for place, block in enumerate(model.blocks):  # one after the other, so that each lets its weights go
             model.blocks[place] = PreparedBlock(cast(Block, block), make, dtype=dtype)
-        model.blocks = nn.ModuleList([PreparedBlocks(model.blocks)])
+        model.blocks = PreparedBlocks(model.blocks)
         model.final_norm = _prepared(model.final_norm, make)
+
+
+def cast_weights(model: TransformerLM, dtype: torch.dtype) -> None:
+    """Keep the weights of the linear layers in `dtype`, in place. Under autocast to it the products are the same to the
+    last bit, but not cast anew for each token, which reads and writes four times as many bytes as the product."""
+    with torch.no_grad():
+        head = nn.Linear(1, 1, bias=False)
+        head.weight = nn.Parameter(model.head_weight.detach().to(dtype), requires_grad=False)
+        model.head = head
+        for module in model.blocks.modules():
+            if type(module) is nn.Linear:
+                module.to(dtype)
 
 
 def fast_weights(device: torch.device) -> WeightFormat | None:
@@ -136,7 +148,7 @@ class PreparedAttention(nn.Module):
             dtype: In which many tokens attend at once; a few do in float32, which is faster for them.
         """
         super().__init__()
-        self.layer, H = attention.layer, attention.features_per_head
+        H = attention.features_per_head
         self.dtype = dtype
         order = sorted(range(H), key=lambda feature: feature % -(-H // 2))
 
@@ -155,7 +167,7 @@ class PreparedAttention(nn.Module):
             self.norm = PreparedRMSNorm(torch.cat(weights)[:, order], epsilon=attention.query_norm.epsilon)
 
     def forward(
-        self, x: Tensor, turn: Tensor | None, mask: Tensor | Documents | None, cache: KVCache | None
+        self, x: Tensor, turn: Tensor | None, mask: Tensor | Documents | None, cache: LayerCache | None
     ) -> Tensor:
         """As `Attention.forward`.
 
@@ -173,10 +185,11 @@ class PreparedAttention(nn.Module):
         query, key = turning.transpose(1, 2).split_with_sizes((num_queries, num_keys), 1)
         value = value.transpose(1, 2)
         if cache is not None:
-            key, value = cache.append(self.layer, key, value)
+            key, value = cache.append(key, value)
         if T >= LEAST_TOKENS:
             query, key, value = query.to(self.dtype), key.to(self.dtype), value.to(self.dtype)
-        return self.output(attend(query, key, value, mask).reshape(B, T, -1))
+        attended = (attend_one if cache is not None and T == 1 else attend)(query, key, value, mask)
+        return self.output(attended.reshape(B, T, -1))
 
 
 class PreparedSwiGLU(nn.Module):
@@ -204,7 +217,7 @@ class PreparedBlock(nn.Module):
         self.feed_forward = _prepared(block.feed_forward, make)
 
     def forward(
-        self, x: Tensor, turn: Tensor | None, mask: Tensor | Documents | None, cache: KVCache | None
+        self, x: Tensor, turn: Tensor | None, mask: Tensor | Documents | None, cache: LayerCache | None
     ) -> Tensor:
         """x (B, T, D) to (B, T, D); the other arguments are `PreparedAttention`'s."""
         x = x + self.attention(self.attention_norm(x), turn, mask, cache)
@@ -212,24 +225,20 @@ class PreparedBlock(nn.Module):
         return x
 
 
-class PreparedBlocks(nn.Module):
-    """All blocks of a model in the place of one, so that what they share is made once."""
-
-    def __init__(self, blocks: nn.ModuleList) -> None:
-        """
-        Args:
-            blocks: Of `PreparedBlock`.
-        """
-        super().__init__()
-        self.blocks = blocks
+class PreparedBlocks(Blocks):
+    """`models.transformer_lm.Blocks` of `PreparedBlock`."""
 
     def forward(
-        self, x: Tensor, rotation: Rotation | None, mask: Tensor | Documents | None, cache: KVCache | None
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        mask: Tensor | Documents | None,
+        layers: Sequence[LayerCache] | None = None,
     ) -> Tensor:
-        """As `Block.forward`."""
+        """As `Blocks.forward`."""
         turn = None if rotation is None else torch.complex(*rotation).transpose(1, 2)
-        for block in self.blocks:
-            x = block(x, turn, mask, cache)
+        for place, block in enumerate(self):
+            x = block(x, turn, mask, None if layers is None else layers[place])
         return x
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from core.training_config import ModelConfig
 from models.blockwise_attention import attend_blockwise, takes_blocks
-from models.kv_cache import KVCache
+from models.kv_cache import KVCache, LayerCache
 from models.normalization import RMSNorm
 from models.rotary import Rotation, rotate
 
@@ -47,9 +47,8 @@ class Documents(NamedTuple):
 class Attention(nn.Module):
     """Scaled dot-product attention; grouped queries as Ainslie et al. 2023, QK-norm as in Qwen3."""
 
-    def __init__(self, config: ModelConfig, *, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layer = layer
         self.features_per_head = config.features_per_head
         query_size = config.num_attention_heads * self.features_per_head
         key_size = config.kv_heads * self.features_per_head
@@ -66,7 +65,7 @@ class Attention(nn.Module):
         self.dropout = config.dropout if config.architecture == "gpt2" else 0.0
 
     def forward(
-        self, x: Tensor, rotation: Rotation | None, mask: Tensor | Documents | None, cache: KVCache | None
+        self, x: Tensor, rotation: Rotation | None, mask: Tensor | Documents | None, cache: LayerCache | None
     ) -> Tensor:
         """x (B, T, D) to (B, T, D).
 
@@ -82,9 +81,13 @@ class Attention(nn.Module):
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         if cache is not None:
-            key, value = cache.append(self.layer, key, value)
+            key, value = cache.append(key, value)
         dropout = self.dropout if self.training else 0.0
-        y: Tensor = self.output(attend(query, key, value, mask, dropout=dropout).reshape(B, T, -1))
+        if cache is not None and T == 1:
+            attended = attend_one(query, key, value, mask)
+        else:
+            attended = attend(query, key, value, mask, dropout=dropout)
+        y: Tensor = self.output(attended.reshape(B, T, -1))
         return y
 
 
@@ -118,6 +121,19 @@ def attend(
     if isinstance(mask, Documents):
         return _attend_within(query, key, value, mask)
     return _attend(query, key, value, mask, dropout=dropout).transpose(1, 2)
+
+
+def attend_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Documents | None) -> Tensor:
+    """`attend` for a single token, (B, N, 1, H) to (B, 1, N, H), without dropout.
+
+    The queries of a group see the same, so that they can stand beside each other as tokens of one head. Otherwise a
+    kernel without groups is given copies of keys and values, which costs more than attention of one query itself.
+    """
+    assert not isinstance(mask, Documents), "a cache holds one document a row"
+    B, N, _, H = query.shape
+    groups = query.reshape(B, key.shape[1], N // key.shape[1], H)
+    y = F.scaled_dot_product_attention(groups, key, value, attn_mask=mask)
+    return y.reshape(B, 1, N, H)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, dropout: float) -> Tensor:

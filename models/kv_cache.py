@@ -3,11 +3,37 @@
 Shapes: L layers, B rows, T new tokens, S tokens in the cache, K key/value heads, H features of a head.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from core.errors import DataError
 from core.training_config import ModelConfig
+
+
+class LayerCache(NamedTuple):
+    """One layer's part of a cache while new tokens pass through the layer: what they see, and where they are kept."""
+
+    seen: tuple[Tensor, Tensor]
+    """Keys and values (B, K, S + T, H), in the memory of the cache; S is that of the longest row."""
+    places: tuple[Tensor, Tensor] | None
+    """Where those of the new tokens go: (B, K, T, H), or with `rows` all places, (B, S + T, K, H). None = all places,
+    to be found in `seen`: torch.compile fails where the same memory is given to it twice (2.13)."""
+    rows: Tensor | None
+    """(B, 1) int64, 0 to B - 1, where the rows are not equally long."""
+    positions: Tensor
+    """(B or 1, T) int64, of the new tokens."""
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the new tokens' keys and values (B, K, T, H) and return those of all that they see."""
+        places = self.places or (self.seen[0].transpose(1, 2), self.seen[1].transpose(1, 2))
+        for kept, new in zip(places, (keys, values), strict=True):
+            if self.rows is None:
+                kept.copy_(new)
+            else:
+                kept.index_put_((self.rows, self.positions), new.transpose(1, 2))
+        return self.seen
 
 
 class KVCache:
@@ -55,6 +81,7 @@ class KVCache:
         self.max_length = max_length
         self.is_even = True
         self.positions = torch.empty(1, 0, dtype=torch.int64)
+        self.layers: list[LayerCache] = []
 
     @property
     def length(self) -> int:
@@ -71,10 +98,10 @@ class KVCache:
         return part
 
     def begin(self, num_rows: int, num_tokens: int) -> None:
-        """Make ready for `num_tokens` more in each row, which every layer then appends.
+        """Make ready for `num_tokens` more in each row, which every layer then appends to its part of `layers`.
 
         Sets `positions`, (B or 1, T) int64 on the device, where they go, and `is_even`, whether all rows are equally
-        long, which is faster.
+        long, which is faster. Nothing counts before `advance`, after the last layer.
 
         Raises:
             DataError: they do not fit.
@@ -90,29 +117,33 @@ class KVCache:
         end = longest + num_tokens
         self.is_even = min(lengths) == longest
         device = self.keys.device
+        seen = [kept[..., :end, :] for kept in (self.keys, self.values)]
+        rows = None
         if self.is_even:
             self.positions = torch.arange(longest, end, device=device)[None]
-            places = [kept[..., longest:end, :] for kept in (self.keys, self.values)]
+            places = [kept[..., longest:end, :] for kept in seen]
         else:
             self.positions = self.lengths.to(device)[:, None] + torch.arange(num_tokens, device=device)
-            self._rows = torch.arange(num_rows, device=device)[:, None]
-            places = [kept.transpose(2, 3) for kept in (self.keys, self.values)]
-        # Of each layer, where the new ones go and what can be seen then.
-        self._places = [kept.unbind() for kept in places]
-        self._seen = [kept[..., :end, :].unbind() for kept in (self.keys, self.values)]
+            rows = torch.arange(num_rows, device=device)[:, None]
+            places = [kept.transpose(2, 3) for kept in seen]
+        layers = zip(*(kept.unbind() for kept in (*seen, *places)), strict=True)
+        self.layers = [
+            LayerCache((keys, values), (to, there), rows, self.positions)
+            for keys, values, to, there in layers
+        ]
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep one layer's new keys and values (B, K, T, H) and return all of that layer's, (B, K, S + T, H).
+    def at(self, positions: Tensor, *, num_seen: int) -> list[LayerCache]:
+        """Each layer's part for new tokens of the first rows at places of their own, of which the host knows nothing.
 
-        S is that of the longest row. `lengths` move only by `advance`, after the last layer, so that all layers write
-        to the same places.
+        Args:
+            positions: (B, T) int64 on the device, each below `num_seen`. They are read when the layers run: a step that
+                was recorded can be repeated for others.
+            num_seen: What is seen of each row ends here; a mask must hide what is after a row's positions.
         """
-        for places, new in zip(self._places, (keys, values), strict=True):
-            if self.is_even:
-                places[layer].copy_(new)
-            else:
-                places[layer].index_put_((self._rows, self.positions), new.transpose(1, 2))
-        return self._seen[0][layer], self._seen[1][layer]
+        num_rows = len(positions)
+        rows = torch.arange(num_rows, device=positions.device)[:, None]
+        keys, values = (kept[:, :num_rows, :, :num_seen].unbind() for kept in (self.keys, self.values))
+        return [LayerCache(both, None, rows, positions) for both in zip(keys, values, strict=True)]
 
     def advance(self, num_tokens: int) -> None:
         """Count the tokens that every layer has appended."""

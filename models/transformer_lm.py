@@ -3,6 +3,7 @@
 Shapes: B rows, T tokens, D features of the residual stream, V tokens of the vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from models.counting import vocabulary_of
 from models.embedding_noise import noise_like
 from models.feed_forward import build_feed_forward
 from models.initialization import initialize_weights
-from models.kv_cache import KVCache
+from models.kv_cache import KVCache, LayerCache
 from models.normalization import build_norm
 from models.recompute import Recompute, recomputing
 from models.rotary import Rotation, rotation_at
@@ -34,10 +35,10 @@ class Adapters(NamedTuple):
 class Block(nn.Module):
     """One layer: attention, then feed-forward, each normalized before and added to the residual stream."""
 
-    def __init__(self, config: ModelConfig, *, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention_norm = build_norm(config)
-        self.attention = Attention(config, layer=layer)
+        self.attention = Attention(config)
         self.feed_forward_norm = build_norm(config)
         self.feed_forward = build_feed_forward(config)
         self.dropout = _dropout(config.dropout)
@@ -48,7 +49,7 @@ class Block(nn.Module):
         x: Tensor,
         rotation: Rotation | None,
         mask: Tensor | Documents | None,
-        cache: KVCache | None = None,
+        cache: LayerCache | None = None,
     ) -> Tensor:
         """x (B, T, D) to (B, T, D); the other arguments are `Attention`'s."""
         # In here and not around the block, so that torch.compile sees what is to be computed again.
@@ -56,11 +57,31 @@ class Block(nn.Module):
         return recomputing(mode, self._layer, x, rotation, mask, cache)
 
     def _layer(
-        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KVCache | None
+        self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: LayerCache | None
     ) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), rotation, mask, cache))
         y: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         return y
+
+
+class Blocks(nn.ModuleList):
+    """All layers, one after the other."""
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        mask: Tensor | Documents | None,
+        layers: Sequence[LayerCache] | None = None,
+    ) -> Tensor:
+        """x (B, T, D) to (B, T, D).
+
+        Args:
+            layers: Each block's part of the cache; None = there is no cache.
+        """
+        for place, block in enumerate(self):
+            x = block(x, rotation, mask, None if layers is None else layers[place])
+        return x
 
 
 class TransformerLM(nn.Module):
@@ -91,7 +112,7 @@ class TransformerLM(nn.Module):
             self.position_embedding = _embedding(config.max_position_embeddings, size)
         # Only GPT-2 drops embeddings; the modern shapes drop what blocks add to the residual stream.
         self.embedding_dropout = _dropout(config.dropout if config.architecture == "gpt2" else 0.0)
-        self.blocks = nn.ModuleList(Block(config, layer=layer) for layer in range(config.num_layers))
+        self.blocks = Blocks(Block(config) for _ in range(config.num_layers))
         self.final_norm = build_norm(config)
         # A tied head is no second name of the embedding's parameter, so that a state dict holds it once.
         self.head: nn.Module | None = None
@@ -151,6 +172,28 @@ class TransformerLM(nn.Module):
         elif positions is None:
             positions = torch.arange(T, device=input_ids.device)[None]
 
+        y = self.features_at(input_ids, positions, mask, None if cache is None else cache.layers)
+        if cache is not None:
+            cache.advance(T)
+        return y
+
+    def features_at(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        mask: Tensor | Documents | None,
+        layers: Sequence[LayerCache] | None = None,
+        *,
+        blocks: nn.Module | None = None,
+    ) -> Tensor:
+        """`features` where positions and mask are known: whatever the host asks of a tensor is asked before.
+
+        Args:
+            positions: (B or 1, T) int64.
+            mask: As `Attention.forward`.
+            layers: As `Blocks.forward`.
+            blocks: What to send the tokens through instead of the model's own.
+        """
         if self.lora_rows is None:
             x = self.embedding(input_ids)
         else:
@@ -164,11 +207,7 @@ class TransformerLM(nn.Module):
             )
         else:
             x = x + self.position_embedding(positions)
-        x = self.embedding_dropout(x)
-        for block in self.blocks:
-            x = block(x, rotation, mask, cache)
-        if cache is not None:
-            cache.advance(T)
+        x = (blocks or self.blocks)(self.embedding_dropout(x), rotation, mask, layers)
         y: Tensor = self.final_norm(x)
         return y
 

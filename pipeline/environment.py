@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import torch
 
-from core.device_manager import DeviceManager
+from core.device_manager import DeviceManager, compile_problem
 from core.errors import DiskError
 from core.files import LOCAL_DISK, TEMPORARY_MARK, explain_disk_errors
-from training.compiling import compile_problem
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_TORCH, NEWEST_TORCH = (2, 11), (2, 13)

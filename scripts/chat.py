@@ -37,7 +37,9 @@ def main(arguments: list[str]) -> int:
     from inference.chat import ChatModel, newest_run
     from inference.terminal import TerminalChat, line_reader
 
-    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
+    chat_model = ChatModel.load(
+        flags.model or newest_run(), device=flags.device, weights=flags.weights, compiled=flags.compile
+    )
     print(chat_model.description, file=sys.stderr)
     chat = TerminalChat(
         chat_model, sampling, system=flags.system or None, output=sys.stdout, notes=sys.stderr

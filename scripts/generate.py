@@ -148,7 +148,9 @@ def _load(flags: Namespace, records: list[PromptRecord]) -> "ChatModel":
     # Imported after everything else is checked: torch takes a second to load.
     from inference.chat import ChatModel, newest_run
 
-    chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
+    chat_model = ChatModel.load(
+        flags.model or newest_run(), device=flags.device, weights=flags.weights, compiled=flags.compile
+    )
     _note(chat_model.description)
     for record in records:
         try:

@@ -149,7 +149,9 @@ def main(arguments: list[str]) -> int:
         from inference.feedback import feedback_file
         from inference.server.serving import ServerSettings, new_application, serve
 
-        chat_model = ChatModel.load(flags.model or newest_run(), device=flags.device, weights=flags.weights)
+        chat_model = ChatModel.load(
+            flags.model or newest_run(), device=flags.device, weights=flags.weights, compiled=flags.compile
+        )
         assert chat_model.directory is not None
         feedback = flags.feedback or feedback_file(chat_model.directory)
         settings = ServerSettings(

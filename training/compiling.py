@@ -4,6 +4,7 @@ import logging
 
 import torch
 
+from core.device_manager import compile_problem
 from core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -34,17 +35,3 @@ def should_compile(setting: str, device: torch.device, *, expected_seconds: floa
     if problem is not None:
         logger.info("training is not compiled, which would be about 1.5 times as fast: %s", problem)
     return problem is None
-
-
-def compile_problem(device: torch.device) -> str | None:
-    """Why torch.compile does not work here, or None; found by compiling the smallest thing."""
-    try:
-        torch.compile(_smallest, dynamic=False)(torch.ones(8, device=device))
-    except (RuntimeError, OSError, ImportError) as error:
-        # Compilers, headers, drivers: whatever is missing arrives as one of these, with pages of context.
-        return str(error).strip().splitlines()[0][:200]
-    return None
-
-
-def _smallest(x: torch.Tensor) -> torch.Tensor:
-    return x.sin() + 1.0

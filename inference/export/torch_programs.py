@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from core.files import atomic_writer
 from inference.chat import ChatModel
 from inference.export.torch_answers import EXPORTED_NAME, SCRIPT_NAME
-from models.rotary import rotation_at
 from models.transformer_lm import TransformerLM
 
 EXAMPLE_SHAPE = (2, 5)
@@ -34,17 +33,7 @@ class Decoder(nn.Module):
         model = self.model
         positions = torch.arange(input_ids.shape[1])[None]
         mask = (positions[:, :, None] >= positions[:, None, :])[:, None]
-        x = model.embedding(input_ids)
-        rotation = None
-        if model.position_embedding is None:
-            rotation = rotation_at(
-                positions, features_per_head=model.config.features_per_head, theta=model.config.rope_theta
-            )
-        else:
-            x = x + model.position_embedding(positions)
-        for block in model.blocks:
-            x = block(x, rotation, mask)
-        return model.logits(model.final_norm(x))
+        return model.logits(model.features_at(input_ids, positions, mask))
 
 
 def write_exported_program(source: ChatModel, directory: Path, *, dtype: str) -> None:

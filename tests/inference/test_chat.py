@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.errors import ConfigError, CorruptArtifactError, DataError, DeviceError, MismatchError
-from inference.chat import ChatModel, Reply
+from inference.chat import ChatModel, Reply, _check_compiler
 from inference.conversation import Conversation
 from inference.engine import Stream
 from tests.inference.tiny_models import VOCABULARY, save_tiny_model, tiny_model
@@ -50,6 +50,34 @@ def test_a_saved_directory_gives_the_same_texts_as_the_model_in_memory(
     assert loaded.generate("iron", temperature=0) == chat_model.generate("iron", temperature=0)
     assert loaded.chat(QUESTION, seed=3) == chat_model.chat(QUESTION, seed=3)
     assert loaded.engine.dtype == loaded.engine.model.embedding.weight.dtype == torch.float32
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_weights_are_cast_once_and_answers_stay_the_same(
+    small_tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    save_tiny_model(tmp_path / "final", small_tokenizer, max_position_embeddings=128)
+    plain, fast = (ChatModel.load(tmp_path / "final", device="cuda", weights=w) for w in (None, "auto"))
+    assert fast.engine.model.blocks[0].feed_forward.up.weight.dtype == fast.engine.dtype == torch.bfloat16
+    assert fast.chat(QUESTION, temperature=0) == plain.chat(QUESTION, temperature=0)
+
+
+def test_compiling_is_refused_where_it_is_not_for(
+    small_tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny_model(tmp_path / "final", small_tokenizer)
+    with pytest.raises(ConfigError, match=r"^compile: is for CUDA devices, and the model is on cpu; leave"):
+        ChatModel.load(tmp_path / "final", device="cpu", weights="auto", compiled=True)
+    cuda = torch.device("cuda")
+    with pytest.raises(
+        ConfigError, match=r"^compile: is for weights as they were trained, and int8 was asked"
+    ):
+        _check_compiler(cuda, "int8")
+    monkeypatch.setattr("inference.chat.compile_problem", lambda device: f"no compiler for {device}")
+    with pytest.raises(ConfigError, match=r"^compile: .* does not work here \(no compiler for cuda\)"):
+        _check_compiler(cuda, "auto")
+    monkeypatch.setattr("inference.chat.compile_problem", lambda _device: None)
+    _check_compiler(cuda, None)
 
 
 def test_a_chat_is_asked_as_training_renders_it(chat_model: ChatModel) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inference.continuous_batch
+import inference.decode_graph
 from core.errors import DataError
 from inference.continuous_batch import ContinuousBatch, Event, Request
 from inference.engine import Engine
@@ -16,6 +17,7 @@ from inference.sampling import SamplingSettings
 from tests.inference.tiny_models import SHAPES, VOCABULARY, prompt_of, tiny_model
 
 ENGINES = {shape: Engine(tiny_model(shape)) for shape in SHAPES}
+BY_FIXED_SHAPES = {shape: Engine(tiny_model(shape), graphs=True) for shape in SHAPES}
 GREEDY = SamplingSettings(temperature=0.0, max_tokens=8)
 CHOICES = (
     GREEDY,
@@ -55,17 +57,23 @@ def courses(draw: st.DrawFn) -> list[tuple[str, int, int, int]]:
     return draw(st.lists(st.one_of(add, add, step, step, step, cancel), min_size=1, max_size=24))
 
 
+@pytest.mark.parametrize("engines", [ENGINES, BY_FIXED_SHAPES], ids=["", "fixed"])
 @pytest.mark.parametrize("shape", SHAPES)
 # The same examples each time: one in some thousands draws a number within rounding (1e-7) of the border between two
 # tokens, where products of other sizes may decide otherwise.
 @settings(max_examples=40, derandomize=True)
 @given(course=courses(), max_rows=st.integers(1, 4), prefill_tokens=st.sampled_from([5, 16, 1000]))
 def test_a_request_comes_out_as_alone_whatever_comes_and_goes_beside_it(
-    shape: str, course: list[tuple[str, int, int, int]], max_rows: int, prefill_tokens: int
+    shape: str,
+    engines: dict[str, Engine],
+    course: list[tuple[str, int, int, int]],
+    max_rows: int,
+    prefill_tokens: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference.continuous_batch, "PREFILL_TOKENS", prefill_tokens)
-        batch = ContinuousBatch(ENGINES[shape], max_rows=max_rows)
+        patch.setattr(inference.decode_graph, "LEAST_SEEN", 8)
+        batch = ContinuousBatch(engines[shape], max_rows=max_rows)
         requests: dict[int, Request] = {}
         cancelled: set[int] = set()
         events: dict[int, list[Event]] = defaultdict(list)

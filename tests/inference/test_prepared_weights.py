@@ -11,6 +11,7 @@ import models.attention
 from core.errors import ConfigError
 from inference.engine import Engine
 from inference.prepared_weights import (
+    cast_weights,
     check_weights,
     fast_weights,
     prepare_weights,
@@ -231,3 +232,20 @@ def test_float16_weights_lose_less_than_a_thousandth_of_a_nat() -> None:
             logits = engine.model(ids)[:, :-1].float()
         losses.append(float(F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())))
     assert math.isclose(losses[0], losses[1], abs_tol=1e-3 * losses[0])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weights_cast_once_give_the_scores_of_weights_cast_for_each_product(shape: str) -> None:
+    model = tiny_model(shape)
+    prompt = PROMPTS[4]
+    engine = Engine(model, dtype=torch.bfloat16)
+
+    def scores() -> torch.Tensor:
+        return engine.scores([prompt], engine.new_cache(batch_size=1, max_length=len(prompt)))
+
+    expected = scores()
+    embedding = model.embedding.weight.clone()
+    cast_weights(model, torch.bfloat16)
+    assert torch.equal(scores(), expected)
+    assert {p.dtype for p in model.blocks.parameters() if p.ndim == 2} == {torch.bfloat16}
+    assert torch.equal(model.embedding.weight, embedding)

@@ -80,7 +80,7 @@ def with_groups(query, key, value, *rest, window_size, enable_gqa):
 @pytest.mark.parametrize("shape", ["qwen3", "qwen3-grouped", "qwen3-one-kv-head", "llama"])
 def test_documents_give_what_the_mask_gives_and_the_same_gradients(shape: str, varlen_attn) -> None:
     config = SHAPES[shape]
-    attention = Attention(config, layer=0).double()
+    attention = Attention(config).double()
     randomize(attention, seed=4)
     positions = torch.tensor([[*range(6), *range(1), *range(4)], [*range(2), *range(9)]])
     B, T = positions.shape
@@ -117,7 +117,7 @@ def test_the_kernel_of_torch_takes_these_shapes_and_has_gradients(num_kv_heads: 
 def test_a_compiled_block_calls_the_kernel_from_one_graph() -> None:
     torch.compiler.reset()
     config = SHAPES["qwen3-grouped"]
-    block = Block(config, layer=0)
+    block = Block(config)
     positions = torch.tensor([[*range(6), *range(10)]] * 2)
     rotation = rotation_at(positions, features_per_head=config.features_per_head, theta=config.rope_theta)
     documents = Documents(document_offsets(positions), 16, flash_kernel())
@@ -169,7 +169,7 @@ def test_cache_mask_hides_what_is_after_the_end_of_a_row() -> None:
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_is_the_written_out_formula(shape: str, masked: bool) -> None:
     config = SHAPES[shape]
-    attention = Attention(config, layer=0)
+    attention = Attention(config)
     randomize(attention, seed=4)
     B, T, H = 2, 11, config.features_per_head
     x = torch.randn(B, T, config.hidden_size, generator=torch.Generator().manual_seed(5))

@@ -79,10 +79,16 @@ def test_a_program_runs_where_this_project_is_not(
 def test_a_program_that_forgets_positions_is_refused(
     model_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rotation_at = torch_programs.rotation_at
-    monkeypatch.setattr(
-        torch_programs, "rotation_at", lambda positions, **options: rotation_at(positions * 0, **options)
-    )
+    class Forgetful(torch_programs.Decoder):
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            features_at = self.model.features_at
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(
+                    self.model, "features_at", lambda ids, places, mask: features_at(ids, places * 0, mask)
+                )
+                return super().forward(input_ids)
+
+    monkeypatch.setattr(torch_programs, "Decoder", Forgetful)
     with pytest.raises(MismatchError, match="of the logits is"):
         export_model(model_of("llama"), "torchscript", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,116 @@
+"""The scores of the next token of many rows, recorded once as a CUDA graph and then replayed. Knows no request.
+
+Shapes: R rows of a recorded step, S tokens of each that it sees, V tokens of the vocabulary.
+
+A GPU is done with a token of a small model before the host has started its hundreds of kernels one by one; a graph
+starts them all at once. What is recorded keeps its shapes and addresses: there is a graph for each power of two of
+rows, and of tokens to be seen. It is recorded when it is needed for the second time; the first time its step runs as it
+is, as torch wants it before a recording.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from models.kv_cache import KVCache
+
+logger = logging.getLogger(__name__)
+
+LEAST_SEEN = 256
+"""Smaller graphs save nothing: the keys and values of a row are read in less time than a kernel takes to start."""
+
+Run = Callable[[], Tensor]
+"""One step, (R, V) float32, of what stands in its inputs then."""
+
+Record = Callable[[Run], Run]
+"""From a step to one that does the same, with its result always in the same place."""
+
+Scores = Callable[[Tensor, Tensor, KVCache, int], Tensor]
+"""As `Engine.scores_at`."""
+
+
+class GraphDecoder:
+    """The next scores of the first rows of a cache, whatever their number and lengths, by few recorded steps."""
+
+    def __init__(self, scores: Scores, cache: KVCache, *, record: Record | None) -> None:
+        """
+        Args:
+            record: `cuda_recorder`'s; None = each step runs as it is.
+        """
+        self._scores = scores
+        self._cache = cache
+        self._record = record
+        self._steps: dict[tuple[int, int], _Step] = {}
+
+    @torch.inference_mode()
+    def __call__(self, tokens: Sequence[int]) -> Tensor:
+        """The scores of what follows one more token in each of the first rows, (B, V) float32. They are overwritten by
+        the next call."""
+        B, cache = len(tokens), self._cache
+        R = min(_power_of_two(B), len(cache.lengths))
+        # The rows that fill up are answered too, at the place after their last token, where nothing is yet.
+        lengths = cache.lengths[:R].tolist()
+        S = min(max(LEAST_SEEN, _power_of_two(max(lengths) + 1)), cache.max_length)
+        assert max(lengths) < S, f"a row of {max(lengths)} tokens has no room for one more"
+        step = self._steps.get((R, S))
+        if step is None:
+            step = self._steps[R, S] = _Step(self._scores, cache, num_rows=R, num_seen=S)
+        scores = step([[*tokens, *[0] * (R - B)], lengths], self._record)
+        if self._record is not None and step.refused:
+            self._record = None
+        cache.lengths[:B] += 1
+        return scores[:B]
+
+
+class _Step:
+    """One step of fixed shapes."""
+
+    def __init__(self, scores: Scores, cache: KVCache, *, num_rows: int, num_seen: int) -> None:
+        inputs = torch.zeros(2, num_rows, 1, dtype=torch.int64, device=cache.keys.device)
+        self._inputs = inputs
+        self._run: Run = lambda: scores(inputs[0], inputs[1], cache, num_seen)
+        self._is_warm = False
+        self._is_recorded = False
+        self.refused = False
+        """Whether it could not be recorded."""
+
+    def __call__(self, ids_and_positions: list[list[int]], record: Record | None) -> Tensor:
+        self._inputs.copy_(torch.tensor(ids_and_positions)[..., None])
+        if record is not None and self._is_warm and not self._is_recorded:
+            try:
+                self._run = record(self._run)
+                self._is_recorded = True
+            except RuntimeError as error:
+                self.refused = True
+                logger.warning(
+                    "tokens are made without CUDA graphs, which takes longer: none could be recorded (%s)",
+                    str(error).strip().partition("\n")[0],
+                )
+        self._is_warm = True
+        return self._run()
+
+
+def cuda_recorder() -> Record:
+    """What records steps as CUDA graphs. They share memory, so that a result lasts until any of them is replayed."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def record(run: Run) -> Run:
+        graph = torch.cuda.CUDAGraph()
+        # Other threads of a server may use the device meanwhile; torch's own default would let that end the recording.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            result = run()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+    return record
+
+
+def _power_of_two(number: int) -> int:
+    """The least that is not below `number`."""
+    return 1 << (number - 1).bit_length()
