@@ -1,4 +1,4 @@
-"""All that is to be measured of a GPU, in one call: ceilings, correctness, sizes, variants, profile, resume, recipes.
+"""All that is to be measured of a GPU, in one call: ceilings, correctness, training, tokens made, profile, recipes.
 
     python benchmarks/gpu.py --out docs/measurements/h200          # at most ten minutes; an H100 or H200 is expected
     python benchmarks/gpu.py --out /tmp/tiny --tiny                # every part on what there is, in a minute or two
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from benchmarks.gpu_checks import check_against_float64, check_resume, compare_recipes
+from benchmarks.gpu_decoding import measure_decoding
 from benchmarks.gpu_speed import (
     SIZES,
     TINY_SIZES,
@@ -53,8 +54,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 SHARES = {
     "ceilings": 0.05,
     "correctness": 0.15,
-    "sizes": 0.32,
-    "variants": 0.2,
+    "sizes": 0.28,
+    "decoding": 0.12,
+    "variants": 0.18,
     "profile": 0.06,
     "resume": 0.1,
 }
@@ -125,6 +127,16 @@ def run_sizes(run: Run) -> None:
             run.keep("sizes", found)
 
 
+def run_decoding(run: Run) -> None:
+    """Tokens made by models of each size."""
+    found: dict[str, Any] = {}
+    for name, size in run.sizes.items():
+        if run.is_time_left(f"decoding {name}"):
+            for row in measure_decoding(size, run.manager, tiny=run.tiny):
+                found[f"{name}, {row.pop('way')}, {row.pop('rows')}"] = row
+                run.keep("decoding", found)
+
+
 def run_variants(run: Run) -> None:
     """The smallest size with one thing changed; fp8 with the largest one."""
     names = list(run.sizes)
@@ -166,6 +178,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "ceilings": run_ceilings,
     "correctness": run_correctness,
     "sizes": run_sizes,
+    "decoding": run_decoding,
     "profile": run_profile,
     "resume": run_resume,
     "variants": run_variants,
@@ -205,7 +218,12 @@ def as_markdown(results: dict[str, Any]) -> str:
         *(f"**{part} failed**: {error}" for part, error in results.get("failed", {}).items()),
         "",
     ]
-    for title, key in (("Ceilings", "ceilings"), ("Sizes", "sizes"), ("Variants", "variants")):
+    for title, key in (
+        ("Ceilings", "ceilings"),
+        ("Sizes", "sizes"),
+        ("Tokens made, by way and rows", "decoding"),
+        ("Variants", "variants"),
+    ):
         if key in results:
             rows = results[key]
             if key == "ceilings":

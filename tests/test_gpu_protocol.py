@@ -28,6 +28,7 @@ def test_the_protocol_of_a_gpu_runs_to_its_end_on_any_machine(tmp_path: Path) ->
     assert errors["bf16, documents"] == errors["bf16, documents by a mask"]  # the CPU has no other way
     assert all(row["resumed_is_bit_exact"] and row["repeated_is_bit_exact"] for row in results["resume"])
     assert all(0 < row["bits_per_byte"] < 8 for row in results["recipes"])
+    assert len(results["decoding"]) == 8  # two sizes, two ways, two numbers of rows
     page = (tmp_path / "results.md").read_text()
     assert all(
         f"## {title}" in page for title in ("Ceilings", "Sizes", "Variants", "Recipes", "Profile of two")
