@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from core.config_files import SETTINGS_FILE
-from core.errors import BloomeryError, CorruptArtifactError, UsageError
+from core.errors import BloomeryError, CorruptArtifactError, DataError, UsageError
 from core.logs import log_to_console
 from core.manifest import read_manifest, verify_files
 from data_processing.reports.data_report import gather_facts
@@ -27,6 +27,7 @@ from data_processing.reports.inspect_pages import (
 )
 from data_processing.reports.shown import counted, size
 from data_processing.reports.trace_sentence import trace
+from inference.model_directory import UPDATES
 from pipeline.command import Parser, run_command
 
 NAMES_HELP = (
@@ -95,7 +96,18 @@ def main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     log_to_console(verbose=flags.debug)
     # A run of which no corpus is left, or that had none, can be cleaned too.
-    print(_clean(flags) if flags.command == "clean" else _answer(flags, find_places(flags.place)))
+    if flags.command == "clean":
+        print(_clean(flags))
+        return 0
+    try:
+        print(_answer(flags, find_places(flags.place)))
+    except DataError as error:
+        if not (updates := list((flags.place / UPDATES).glob("*/corpus"))):
+            raise
+        newest = max(updates, key=lambda corpus: corpus.stat().st_mtime).parent
+        raise DataError(
+            f"{error}; what an update brought is in the corpus of the update, such as {newest}"
+        ) from None
     return 0
 
 

@@ -208,6 +208,14 @@ def test_a_mistake_on_the_command_line_is_named(
     assert read_forgotten(run) == frozenset()
 
 
+def test_a_name_that_the_run_does_not_have_may_be_that_of_an_update(run: Path):
+    (run / "updates" / "1" / "corpus").mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=r"no file of .* is called so.*; what an update brought is in .*updates/1$"
+    ):
+        INSPECT.main([str(run), "forget", "notes/new.md", "--because", "asked"])
+
+
 def test_a_corpus_of_no_run_cannot_forget(run: Path):
     (run / "corpus").rename(run / "texts")
     with pytest.raises(UsageError, match="is the corpus of no run; name the run"):
