@@ -92,14 +92,18 @@ class _Step:
         return self._run()
 
 
-def cuda_recorder() -> Record:
+def cuda_recorder(device: torch.device) -> Record:
     """What records steps as CUDA graphs. They share memory, so that a result lasts until any of them is replayed."""
     pool = torch.cuda.graph_pool_handle()
 
     def record(run: Run) -> Run:
         graph = torch.cuda.CUDAGraph()
         # Other threads of a server may use the device meanwhile; torch's own default would let that end the recording.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        # It records what is done on the current device, which for "cuda:1" is another one.
+        with (
+            torch.cuda.device(device),
+            torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+        ):
             result = run()
 
         def replay() -> Tensor:

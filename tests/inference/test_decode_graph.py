@@ -1,13 +1,15 @@
 """Steps of fixed shapes: against the steps that know every length, with a recorder that acts as CUDA's does."""
 
+import contextlib
 import logging
 import shutil
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 import inference.decode_graph
-from inference.decode_graph import GraphDecoder, Record, Run
+from inference.decode_graph import GraphDecoder, Record, Run, cuda_recorder
 from inference.engine import Engine
 from inference.sampling import SamplingSettings
 from models.kv_cache import KVCache
@@ -130,6 +132,41 @@ def test_answers_by_compiled_steps_are_the_same() -> None:
     expected = Engine(tiny_model()).generate(RAGGED[:2], GREEDY)
     engine = Engine(tiny_model(), compiled=True)
     assert engine.generate(RAGGED[:2], GREEDY) == expected
+
+
+def test_a_recording_is_made_on_the_device_of_the_model_and_replayed_without_running_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[object] = []
+
+    class Graph:
+        def replay(self) -> None:
+            done.append("replayed")
+
+    @contextlib.contextmanager
+    def during(*what: object, **options: object) -> Iterator[None]:
+        done.append(("begins", *what, options))
+        yield
+        done.append(("ends", *what))
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "the pool")
+    monkeypatch.setattr(torch.cuda, "graph", lambda _graph, **options: during("graph", **options))
+    monkeypatch.setattr(torch.cuda, "device", during)
+    device, result = torch.device("cuda:1"), torch.zeros(1)
+    step = cuda_recorder(device)(lambda: done.append("run") or result)
+    options = {"pool": "the pool", "capture_error_mode": "thread_local"}
+    recorded = [
+        ("begins", device, {}),
+        ("begins", "graph", options),
+        "run",
+        ("ends", "graph"),
+        ("ends", device),
+    ]
+    assert done == recorded
+    assert step() is result
+    assert step() is result
+    assert done == [*recorded, "replayed", "replayed"]
 
 
 @pytest.mark.gpu
