@@ -235,11 +235,9 @@ class PreparedBlocks(Blocks):
         mask: Tensor | Documents | None,
         layers: Sequence[LayerCache] | None = None,
     ) -> Tensor:
-        """As `Blocks.forward`."""
-        turn = None if rotation is None else torch.complex(*rotation).transpose(1, 2)
-        for place, block in enumerate(self):
-            x = block(x, turn, mask, None if layers is None else layers[place])
-        return x
+        """As `Blocks.forward`; the rotation is turned into complex numbers once for all."""
+        turn: Any = None if rotation is None else torch.complex(*rotation).transpose(1, 2)
+        return super().forward(x, turn, mask, layers)
 
 
 def _prepared(module: nn.Module, make: Make) -> nn.Module:
