@@ -150,7 +150,7 @@ def test_sigterm_lets_answers_end_takes_no_new_ones_and_exits_0(run_directory: P
         rest = answer.read()
         assert rest.endswith(b"data: [DONE]\n\n") and b'"finish_reason":"length"' in rest
         idle.close()
-        assert server.wait(timeout=10) == 0
+        assert server.wait(timeout=60) == 0
         assert server.stderr is not None
         assert b"Traceback" not in server.stderr.read()
 
@@ -162,22 +162,24 @@ def test_an_answer_that_never_ends_is_cut_off_when_the_time_for_draining_is_over
             urllib.request.Request(f"{address}/v1/completions", json.dumps(body).encode()), timeout=60
         )
         assert answer.readline().startswith(b"data: ")
-        reader = threading.Thread(target=lambda: read_on(answer), daemon=True)
+        said: list[bytes] = []
+        reader = threading.Thread(target=lambda: said.extend(read_on(answer)), daemon=True)
         reader.start()
         began = time.monotonic()
         server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=15) == 0
-        assert 0.9 < time.monotonic() - began < 10
+        assert server.wait(timeout=60) == 0
+        assert time.monotonic() - began > 0.9
         reader.join()
+        assert said and b"[DONE]" not in b"".join(said), "all 8,000 tokens were made"
         assert server.stderr is not None
         assert b"Traceback" not in server.stderr.read()
 
 
-def read_on(answer: Any) -> None:
-    """Take all that comes until the connection ends, wherever that is."""
+def read_on(answer: Any) -> Iterator[bytes]:
+    """All that comes until the connection ends, wherever that is."""
     with contextlib.suppress(http.client.HTTPException, OSError, ValueError):
-        while answer.read1(1 << 16):
-            pass
+        while data := answer.read1(1 << 16):
+            yield data
 
 
 def failed_start(*flags: str) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -72,17 +73,24 @@ class RunningServer:
         assert status == 200
         return dict(state)
 
-    def until(self, condition: Callable[[dict[str, Any]], bool], *, seconds: float = 5.0) -> float:
-        """Seconds until /health is as wanted."""
-        began = time.monotonic()
-        while not condition(self.health()):
-            assert time.monotonic() - began < seconds, self.health()
-            time.sleep(0.01)
-        return time.monotonic() - began
+    def num_tokens(self) -> int:
+        """How many tokens were made for answers that have ended."""
+        found = re.search(
+            rb"^bloomery_completion_tokens_total (\d+)$", self.request("GET", "/metrics")[2], re.M
+        )
+        assert found is not None
+        return int(found[1])
 
-    def until_idle(self, *, seconds: float = 5.0) -> float:
-        """Seconds until nothing runs or waits."""
-        return self.until(lambda state: state["running"] == state["waiting"] == 0, seconds=seconds)
+    def until(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until /health is as wanted."""
+        end = time.monotonic() + 60
+        while not condition(self.health()):
+            assert time.monotonic() < end, self.health()
+            time.sleep(0.01)
+
+    def until_idle(self) -> None:
+        """Wait until nothing runs or waits."""
+        self.until(lambda state: state["running"] == state["waiting"] == 0)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """Clients that leave, crowd, dribble, flood or never read: each costs itself and nobody else."""
 
 import asyncio
+import contextlib
 import json
+import select
 import socket
 import time
 from typing import Any
@@ -14,6 +16,8 @@ from tests.inference.server.server_kit import RunningServer, SlowBatch, running
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 QUICK = Limits(read_seconds=0.5, write_seconds=0.5, body_bytes=10_000, drain_seconds=5)
+ENOUGH_SECONDS = 8
+"""A deadline of half a second has long gone off by then, and the usual one of ten seconds has not."""
 ENDLESS = {"prompt": "iron ", "max_tokens": 500, "temperature": 0}
 
 
@@ -44,13 +48,15 @@ def test_a_client_that_leaves_frees_its_row_within_a_few_tokens(
     body: dict[str, Any] = {**ENDLESS, "stream": stream, "n": 2}
     if path == CHAT:
         body["messages"] = [{"role": "user", "content": body.pop("prompt")}]
+    tokens_before = server.num_tokens()
     connection = server.send_completion(body, path=path)
     server.until(lambda state: state["running"] == 2)
     if stream:
         assert b"data: " in connection.recv(1 << 16) + connection.recv(1 << 16)
     connection.close()
-    # A token takes some 12 ms here and the whole answer 6 s.
-    assert server.until_idle() < 1.0
+    server.until_idle()
+    # Of 1,000. How many come before it is seen that nobody listens is a matter of how busy the machine is.
+    assert server.num_tokens() - tokens_before < 500
 
 
 def test_one_that_waits_in_the_line_and_leaves_is_taken_out_of_it(server: RunningServer) -> None:
@@ -59,7 +65,7 @@ def test_one_that_waits_in_the_line_and_leaves_is_taken_out_of_it(server: Runnin
     waiting = server.send_completion(ENDLESS)
     server.until(lambda state: state["waiting"] == 1)
     waiting.close()
-    assert server.until(lambda state: state["waiting"] == 0) < 1.0
+    server.until(lambda state: (state["running"], state["waiting"]) == (2, 0))
     running_now.close()
     server.until_idle()
 
@@ -114,12 +120,14 @@ def test_a_head_that_dribbles_is_cut_off_and_others_are_answered_meanwhile(
     connection = server.connect()
     began = time.monotonic()
     connection.sendall(begin)
-    while time.monotonic() - began < 0.4:
-        time.sleep(0.1)
-        connection.sendall(b"a" if begin else b"")
+    while not select.select([connection], [], [], 0.1)[0]:
+        assert time.monotonic() - began < ENOUGH_SECONDS, "each byte gave it more time"
+        # It may be cut off at this very moment.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"a" if begin else b"")
         assert server.health()["status"] == "ok"
     assert everything(connection).startswith(b"HTTP/1.1 408 ")
-    assert 0.4 < time.monotonic() - began < 2
+    assert time.monotonic() - began > 0.4
 
 
 def test_a_second_head_on_a_connection_has_its_own_deadline(server: RunningServer) -> None:
@@ -133,7 +141,7 @@ def test_a_second_head_on_a_connection_has_its_own_deadline(server: RunningServe
     began = time.monotonic()
     connection.sendall(b"GET /hea")
     assert everything(connection).startswith(b"HTTP/1.1 408 ")
-    assert 0.3 < time.monotonic() - began < 2
+    assert 0.3 < time.monotonic() - began < ENOUGH_SECONDS
 
 
 def test_idle_connections_are_bounded_and_make_room_by_themselves(served_model: ChatModel) -> None:
@@ -143,7 +151,7 @@ def test_idle_connections_are_bounded_and_make_room_by_themselves(served_model: 
         assert server.request("GET", "/health")[0] == 503
         began = time.monotonic()
         while server.request("GET", "/health")[0] == 503:
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < ENOUGH_SECONDS
             time.sleep(0.05)
         for connection in idle:
             connection.close()
@@ -155,19 +163,19 @@ def test_a_body_that_dribbles_is_told_so_and_cut_off(server: RunningServer) -> N
     began = time.monotonic()
     data = everything(connection)
     assert data.startswith(b"HTTP/1.1 408 ") and b"the body took longer than 0.5 s" in data
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < ENOUGH_SECONDS
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/nowhere", "/feedback"])
-def test_ten_gigabytes_that_are_announced_are_not_waited_for(server: RunningServer, path: str) -> None:
-    connection = server.connect()
-    connection.sendall(
-        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000000\r\n\r\n{{".encode()
-    )
-    began = time.monotonic()
-    data = everything(connection)
-    assert data.startswith(b"HTTP/1.1 404 " if path == "/nowhere" else b"HTTP/1.1 413 ")
-    assert time.monotonic() - began < 0.4, "it was answered by a deadline"
+def test_ten_gigabytes_that_are_announced_are_not_waited_for(served_model: ChatModel, path: str) -> None:
+    with running(served_model, limits=Limits(read_seconds=600)) as server:
+        connection = server.connect()
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000000\r\n\r\n{{".encode()
+        )
+        # It is given up after 30 seconds, long before the server's deadline.
+        data = everything(connection)
+        assert data.startswith(b"HTTP/1.1 404 " if path == "/nowhere" else b"HTTP/1.1 413 ")
 
 
 def test_chunks_without_end_are_cut_off_at_the_limit(server: RunningServer) -> None:
@@ -209,11 +217,13 @@ def test_requests_that_come_in_one_piece_are_answered_in_turn_and_left_together(
     data = everything(connection)
     assert data.count(b"data: [DONE]") == 2 and data.endswith(b'"waiting":0}')
     # With more behind it, a connection is not read from, and its end is seen all the same.
+    tokens_before = server.num_tokens()
     connection = server.send_completion(ENDLESS)
     connection.sendall(b"GET /health")
     server.until(lambda state: state["running"] == 1)
     connection.close()
-    assert server.until_idle() < 1.0
+    server.until_idle()
+    assert server.num_tokens() - tokens_before < 250
 
 
 @pytest.mark.parametrize(
@@ -250,8 +260,7 @@ def test_a_reader_that_never_reads_is_dropped_and_its_rows_are_freed(served_mode
         connection.connect(("127.0.0.1", server.port))
         connection.sendall(head + data)
         server.until(lambda state: state["running"] == 8)
-        # The answers would take 6 s.
-        assert server.until_idle() < 4
+        server.until_idle()
         while b'status="499"' not in (text := server.request("GET", "/metrics")[2]):
             time.sleep(0.01)
         assert b"bloomery_answers_cancelled_total 8\n" in text

@@ -121,6 +121,7 @@ def test_a_question_is_answered_kept_and_asked_nowhere_else(
 
 @in_a_browser
 def test_escape_stops_an_answer_and_it_can_be_made_anew(page: Tab, server: RunningServer) -> None:
+    tokens_before = server.num_tokens()
     open_parameters(page)
     page.evaluate("document.querySelector('[name=max_tokens]').focus()")
     page.type("400")
@@ -132,7 +133,8 @@ def test_escape_stops_an_answer_and_it_can_be_made_anew(page: Tab, server: Runni
     page.until(f"({ANSWERS})[0]?.length > 10")
     page.press("Escape")
     page.until(f"!!document.querySelector('.fact') && {IDLE}")
-    assert server.until_idle() < 1.0
+    server.until_idle()
+    assert server.num_tokens() - tokens_before < 400
     stopped = page.evaluate(ANSWERS)[0]
     assert len(stopped) > 10 and page.evaluate("document.querySelector('.fact').textContent") == "Stopped."
     page.click(last_act("Regenerate"))
@@ -140,7 +142,8 @@ def test_escape_stops_an_answer_and_it_can_be_made_anew(page: Tab, server: Runni
     assert page.evaluate(ANSWERS)[0].startswith(stopped), "greedy answers begin alike"
     page.click("#send")  # the button stops too
     page.until(IDLE)
-    assert len(page.evaluate(ANSWERS)) == 1 and server.until_idle() < 1.0
+    server.until_idle()
+    assert len(page.evaluate(ANSWERS)) == 1 and server.num_tokens() - tokens_before < 800
 
 
 @in_a_browser
