@@ -37,6 +37,7 @@ from data_processing.collecting.shard_store import ShardStore
 from data_processing.data_collector import DataCollector
 from data_processing.formats.raw_input import Reading
 from data_processing.rules.quality import quality_step
+from data_processing.sources.default_corpus import documents, instruction_records
 from data_processing.sources.raw_files import RawFile, find_files
 from data_processing.text_cleaner import TextCleaner
 
@@ -44,7 +45,7 @@ PROSE_RULES = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 SIZES = (6_000, 25_000)
 """Mean bytes of a document: of a typical web page, and of a long one."""
 SAMPLE_SECONDS = 0.1
-ANY_OF = ("sizes", "speed", "change", "invariance", "memory", "peers")
+ANY_OF = ("default_corpus", "sizes", "speed", "change", "invariance", "memory", "peers")
 PEERS = Path(__file__).with_name("data_peers.py")
 
 
@@ -117,6 +118,17 @@ def judge(raw: Path, out: Path, settings: dict[str, Any]) -> int:
         judging = JudgeSettings.of(config, cleaner)
         memory_bytes = config.memory_bytes // 4
         return len(judge_parts(parts, judging, config.boilerplate, store, mapper, memory_bytes=memory_bytes))
+
+
+def default_corpus() -> dict[str, Any]:
+    """How long the standard library takes, which is read in place: the corpus, and the questions about it."""
+    rows: dict[str, Any] = {}
+    for name, read in (("documents", documents), ("instruction records", instruction_records)):
+        with measured() as usage:
+            number = sum(1 for _ in read())
+        rows[name] = {"number": number, "seconds": usage.seconds, "cpu_seconds": usage.cpu_seconds}
+        print(f"  {number:6,} {name:27} {usage.seconds:7.2f} s {usage.cpu_seconds:7.2f} cpu-s", flush=True)
+    return rows
 
 
 def sizes(work: Path, gigabytes: float) -> dict[str, Any]:
@@ -345,6 +357,8 @@ def main() -> None:
         for name in wanted:
             print(f"{name}:", flush=True)
             match name:
+                case "default_corpus":
+                    results[name] = default_corpus()
                 case "sizes":
                     results[name] = sizes(work, flags.gigabytes)
                 case "speed":

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
-import time
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -30,9 +29,7 @@ from data_processing.sources.python_reference import parse_module, public_entrie
 
 @pytest.fixture(scope="module")
 def corpus() -> dict[str, Document]:
-    start = time.monotonic()
     found = list(documents())
-    assert time.monotonic() - start < 30, "promised: under 10 s on an idle machine"
     result = {document.source.partition("/")[2]: document for document in found}
     assert len(result) == len(found), "sources are unique"
     return result
