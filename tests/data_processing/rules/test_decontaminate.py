@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from data_processing.rules.decontaminate import (
     ngram_hashes,
     read_records,
 )
+from tests.growth import assert_grows_linearly
 from tests.small_texts import make_text
 
 QUESTION = "Which of these tools did the smith of the old village use to draw the bloom out of the furnace?"
@@ -223,6 +223,4 @@ def test_hostile_text_takes_linear_time(tmp_path: Path, unit: str):
     step = step_for(
         tmp_path, "a a a a a a a a a a a a a", "a b c d e f g h", "a b c d e f g h a b c d e f g h"
     )
-    start = time.process_time()
-    step(unit * (1_000_000 // len(unit)), {})
-    assert time.process_time() - start < 2
+    assert_grows_linearly(lambda text: step(text, {}), lambda size: unit * (size // len(unit)), 25_000)

@@ -1,6 +1,5 @@
 """Languages are told from a little text, drop reasons name what was found, and code is left alone."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +156,20 @@ def test_the_languages_are_those_of_the_model():
     assert short == LANGUAGES
 
 
-def test_long_texts_take_no_longer_than_short_ones():
-    tell_language(SENTENCES["en"])
-    started = time.process_time()
-    for text in ("a" * 10**7, SENTENCES["en"] * 10**5, "\n" * 10**7, "1 " * 10**7):
-        tell_language(text)
-    assert time.process_time() - started < 1
+@pytest.mark.parametrize("unit", ["a", SENTENCES["en"], "\n", "1 "])
+def test_of_a_long_text_no_more_is_looked_at_than_of_a_short_one(monkeypatch: pytest.MonkeyPatch, unit: str):
+    looked_at: list[int] = []
+    without_markup = module._without_markup
+
+    def counted(sample: str) -> str:
+        looked_at.append(len(sample))
+        return without_markup(sample)
+
+    monkeypatch.setattr(module, "_without_markup", counted)
+    tell_language(unit * (10**6 // len(unit)))
+    few, many = module._SAMPLE_CHARACTERS
+    spaces = module._PLACES - 1
+    assert looked_at in ([few + spaces], [few + spaces, many + spaces])
 
 
 def test_real_english_is_english(real_data: Path):
