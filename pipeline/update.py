@@ -221,7 +221,9 @@ def _new_records(files: Sequence[str], before: Sequence[Update]) -> Iterator[str
             if item is None or isinstance(item, Dropped):
                 unusable += 1
                 continue
-            line_of_json = json.dumps(record.value, ensure_ascii=False, sort_keys=True)
+            text = json.dumps(record.value, ensure_ascii=False, sort_keys=True)
+            # Half a surrogate pair, as a cut answer ends in, is no UTF-8; Python's escape of it is that of JSON.
+            line_of_json = text.encode("utf-8", "backslashreplace").decode("utf-8")
             if line_of_json not in seen:
                 seen.add(line_of_json)
                 yield line_of_json
