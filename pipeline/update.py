@@ -14,7 +14,7 @@ from typing import Any
 from core.config_files import SETTINGS_FILE
 from core.device_manager import DeviceManager
 from core.distributed import joined
-from core.errors import BloomeryError, DataError, UsageError
+from core.errors import BloomeryError, DataError, LockedError, UsageError
 from core.files import atomic_write, lock, remove
 from core.manifest import read_manifest
 from core.stage import Artifact, Decision, Inputs, Selection, Stage
@@ -122,6 +122,8 @@ def _refusal_leaves_nothing(update: Update) -> Iterator[None]:
     """An update that is refused in its first stage is not one that has to be finished or given up."""
     try:
         yield
+    except LockedError:
+        raise  # another process works on it, such as one that trains this update as a run
     except BloomeryError:
         made = {path.parent.name for path in update.directory.glob("*/MANIFEST.json")}
         if not made - {"data_report"}:  # that one was copied
@@ -221,7 +223,9 @@ def _new_records(files: Sequence[str], before: Sequence[Update]) -> Iterator[str
             if item is None or isinstance(item, Dropped):
                 unusable += 1
                 continue
-            line_of_json = json.dumps(record.value, ensure_ascii=False, sort_keys=True)
+            text = json.dumps(record.value, ensure_ascii=False, sort_keys=True)
+            # Half a surrogate pair, as a cut answer ends in, is no UTF-8; Python's escape of it is that of JSON.
+            line_of_json = text.encode("utf-8", "backslashreplace").decode("utf-8")
             if line_of_json not in seen:
                 seen.add(line_of_json)
                 yield line_of_json

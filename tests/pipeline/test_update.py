@@ -328,6 +328,38 @@ def test_an_interrupted_update_goes_on_by_the_same_call_and_by_no_other(
     assert latest_number(run) == 1
 
 
+def test_half_a_character_that_a_cut_answer_left_is_kept_as_it_is(root: Path, monkeypatch) -> None:
+    run, feedback = root / "run", root / "feedback.jsonl"
+    asked = [{"role": "user", "content": "What is ü?"}, {"role": "assistant", "content": "cut \ud83d"}]
+    record = {"messages": asked, "rating": -1, "correction": "A letter."}
+    feedback.write_text(json.dumps(record) + "\n")
+    quick = {"instruction": {"total_steps": 2}}
+    interrupted(
+        run, "compare_models", monkeypatch, lambda: update_run(run, feedback=[feedback], overrides=quick)
+    )
+    [line] = updates_of(run)[0].records.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line) == record
+    assert "ü" in line
+
+
+def test_an_update_that_another_process_works_on_is_not_deleted(root: Path, monkeypatch) -> None:
+    import pipeline.update
+
+    run, feedback = root / "run", write_feedback(root / "feedback.jsonl", range(100, 103))
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline.update, "train_llm_from_scratch", killed)
+        update_run(run, feedback=[feedback])
+    update = updates_of(run)[0]
+    with lock(update.directory / ".lock", held=update.directory), pytest.raises(LockedError, match="in use"):
+        update_run(run, feedback=[feedback])
+    assert [one.number for one in updates_of(run)] == [1]
+    assert update.records.is_file()
+
+
 @pytest.mark.parametrize("at", ["compare_models", "curriculum"])
 def test_an_update_can_be_given_up(root: Path, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = root / "run"
