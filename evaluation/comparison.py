@@ -4,13 +4,16 @@ Knows neither how they came about nor what is done with the verdict.
 """
 
 import dataclasses
+import heapq
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.device_manager import DeviceManager
+from core.errors import DataError
 from core.training_config import EvaluationConfig
 from data_processing.rows.conversations import Conversation, read_conversations
 from data_processing.rows.learned_texts import LearnedTexts
@@ -72,7 +75,7 @@ def compare_models(
         `corrections`: of questions; `tasks`. Each has `old` and `new`; what was not measured is not there.
 
     Raises:
-        DataError: a task or a corpus cannot be read.
+        DataError: a task or a corpus cannot be read, or a model's loss is no number.
     """
     device = str(device_manager.device)
     found: dict[str, Any] = {"text": {}, "tasks": []}
@@ -86,6 +89,8 @@ def compare_models(
                 old, new = (
                     evaluate_texts(model, some, description=f"predicting {name} text") for model in models
                 )
+                for path, figures in ((continuing.old, old), (continuing.new, new)):
+                    _check_is_number(figures["bits_per_byte"], path, f"{name} held-out text")
                 found["text"][name] = {"old": _whole(old), "new": _whole(new)}
     answerers = [ChatModel.load(path, device=device) for path in dataclasses.astuple(answering or continuing)]
     if answering is not None and conversations is not None and (conversations / "validation").is_dir():
@@ -105,6 +110,8 @@ def compare_models(
             ).loss_nats
             for model in answerers
         ]
+        for path, loss in zip(dataclasses.astuple(answering), losses, strict=True):
+            _check_is_number(loss, path, "held-out answers")
         found["answers"] = {
             **_asked(answerers, questions, config, description="asking held-out questions"),
             "loss_nats": dict(zip(("old", "new"), losses, strict=True)),
@@ -124,12 +131,21 @@ def compare_models(
 def _held_out(earlier: DataPlaces, now: DataPlaces, *, most: int) -> dict[str, list[Text]]:
     """Documents that neither model has learned: those that the earlier run held out too, and new ones."""
     known = LearnedTexts.of(text_key(text.text) for text in texts_of_split(earlier, "validation"))
-    found: dict[str, list[Text]] = {"earlier": [], "new": []}
-    for text in texts_of_split(now, "validation"):
-        texts = found["earlier" if text.text in known else "new"]
-        if len(texts) < most:
-            texts.append(text)
-    return found
+
+    def some(*, of_earlier: bool) -> list[Text]:
+        texts = (text for text in texts_of_split(now, "validation") if (text.text in known) == of_earlier)
+        # By hash: a corpus stands source by source, and the first ones would say nothing of the others.
+        return heapq.nsmallest(most, texts, key=lambda text: text_key(text.text))
+
+    return {"earlier": some(of_earlier=True), "new": some(of_earlier=False)}
+
+
+def _check_is_number(loss: float, model: Path, what: str) -> None:
+    if not math.isfinite(loss):
+        raise DataError(
+            f"{model}: its loss on {what} is {loss}, which cannot be compared; its weights are damaged or it diverged "
+            "in training: train it again"
+        )
 
 
 def _whole(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,14 +228,14 @@ def objections(comparison: Mapping[str, Any], *, tolerance: float) -> list[str]:
     found = []
     for name, both in comparison["text"].items():
         old, new = (both[which]["bits_per_byte"] for which in ("old", "new"))
-        if not new <= old * (1.0 + tolerance):  # NaN is no figure to go on with
+        if new > old * (1.0 + tolerance):
             found.append(
                 f"{name} held-out text takes {new:.3f} bits per byte instead of {old:.3f} (+{new / old - 1:.1%}, "
                 f"allowed +{tolerance:.1%})"
             )
     if answers is not None:
         old, new = (answers["loss_nats"][which] for which in ("old", "new"))
-        if not new <= old * (1.0 + ANSWERS_TOLERANCE):
+        if new > old * (1.0 + ANSWERS_TOLERANCE):
             found.append(
                 f"the answers to held-out questions take {new:.3f} nats a token instead of {old:.3f} "
                 f"({new / old - 1:+.1%}, allowed +{ANSWERS_TOLERANCE:.0%})"

@@ -19,7 +19,7 @@ from core.errors import DiskError
 from core.files import LOCAL_DISK, TEMPORARY_MARK, explain_disk_errors
 
 OLDEST_PYTHON = (3, 11)
-OLDEST_TORCH, NEWEST_TORCH = (2, 11), (2, 13)
+OLDEST_TORCH, NEWEST_TORCH = (2, 11), (2, 14)
 """Versions that the tests have seen."""
 
 PROBE_BYTES = 32 * 2**20

@@ -30,7 +30,7 @@ from data_processing.text_cleaner import TextCleaner
 from evaluation.line_evaluation import evaluate_line
 from evaluation.run_report import write_run_report
 from evaluation.suite import SCORES
-from inference.model_directory import UPDATES, find_model
+from inference.model_directory import UPDATES, find_model, is_update
 from models.transformer_lm import create_model_from_config
 from pipeline.initial_model import initial_source, lineage, load_initial_model, weights_digest
 from pipeline.preferring import ROW_SETTINGS, no_preferences, prefer, preference_rows, preference_source
@@ -246,7 +246,7 @@ def own_places(config: PipelineConfig) -> list[Path]:
         config.preference.output_dir,
     )
     places = [config.run.directory, *(place for place in explicit if place is not None)]
-    if config.run.parent is not None:
+    if config.run.parent is not None and is_update(config.run.directory):
         run = config.run.directory.parents[1]
         places.append(run)
         for settings in [run / SETTINGS_FILE, *run.glob(f"{UPDATES}/*/{SETTINGS_FILE}")]:

@@ -195,7 +195,7 @@ def _begun(run: Path, asked: Asked, tolerance: float, sources: Sources | None, c
             if not act.get("inherited")
         ]
         if forgotten:
-            acts = [json.dumps({**act, "inherited": True}, ensure_ascii=False) for act in forgotten]
+            acts = [json.dumps({**act, "inherited": True}) for act in forgotten]
             atomic_write(directory / FORGOTTEN_NAME, "".join(f"{act}\n" for act in acts))
     return update.record()
 

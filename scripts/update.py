@@ -100,6 +100,8 @@ def main(arguments: list[str]) -> int:
 
     if asks_only:
         check_is_run(flags.run)
+        if not is_speaker():  # of several processes one goes back, once
+            return 0
         if flags.rollback:
             print(
                 f"{flags.run} stands for update {roll_back(flags.run)} again (0 = what the run itself trained)"

@@ -54,7 +54,8 @@ def write_torchscript(source: ChatModel, directory: Path, *, dtype: str) -> None
     model = source.engine.model
     with warnings.catch_warnings():
         # Torch deprecates TorchScript in favour of torch.export, which the documents say too.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for category in (DeprecationWarning, FutureWarning):  # up to torch 2.13, and from 2.14 on
+            warnings.simplefilter("ignore", category)
         # "Whether the heads are grouped" is asked of sizes; the answer becomes part of the program, as it should.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         with torch.no_grad():

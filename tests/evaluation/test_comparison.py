@@ -1,11 +1,16 @@
 """When a newer model may take the place of an earlier one."""
 
-import math
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evaluation.comparison import comparison_table, objections
+import evaluation.comparison
+from core.errors import DataError
+from evaluation.comparison import _check_is_number, _held_out, comparison_table, objections
+from evaluation.run_places import DataPlaces
+from evaluation.texts import Text
 
 
 def marks(num_questions: int, only_old: int, only_new: int, chance: float) -> dict[str, Any]:
@@ -31,7 +36,6 @@ def answers(old: float, new: float, right: dict[str, Any] | None = None) -> dict
     ("comparison", "expected"),
     [
         ({"text": {}, "tasks": []}, ["nothing could be compared"]),
-        ({"text": {"new": text(1.0, math.nan)}, "tasks": []}, ["new held-out text takes nan bits per byte"]),
         (
             {"text": {}, "tasks": [], "answers": answers(5.3, 514.8)},
             ["the answers to held-out questions take 514.800 nats a token instead of 5.300"],
@@ -76,3 +80,28 @@ def test_the_table_has_every_figure() -> None:
         ("corrected answers, right of 2", "0", "2"),
         ("arc, accuracy (8 questions)", "0.250", "0.500"),
     ]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_said_with_the_model_that_has_it(loss: float) -> None:
+    _check_is_number(1.5, Path("old"), "held-out answers")
+    with pytest.raises(
+        DataError, match=r"^new/final: its loss on held-out answers is (nan|inf), which cannot"
+    ):
+        _check_is_number(loss, Path("new/final"), "held-out answers")
+
+
+def test_what_is_read_of_many_held_out_documents_is_of_all_sources_and_not_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old, new = (DataPlaces(Path(name), Path(name)) for name in ("old", "new"))
+    known = [Text(f"known {number}", source="web") for number in range(300)]
+    added = [Text(f"added {number}", source=f"book {number // 100}") for number in range(300)]
+    stored = {old: known, new: [*known, *added]}
+    monkeypatch.setattr(evaluation.comparison, "texts_of_split", lambda places, _split: stored[places])
+    found = _held_out(old, new, most=60)
+    assert [len(texts) for texts in found.values()] == [60, 60]
+    assert {text.source for text in found["earlier"]} == {"web"}
+    assert {text.source for text in found["new"]} == {"book 0", "book 1", "book 2"}
+    random.Random(1).shuffle(stored[new])
+    assert _held_out(old, new, most=60) == found

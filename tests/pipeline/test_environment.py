@@ -37,7 +37,7 @@ def remedy(name: str, tmp_path: Path) -> str | None:
 @pytest.mark.parametrize(
     ("name", "module", "attribute", "value", "words"),
     [
-        ("torch", torch, "__version__", "2.4.1+cpu", "tested with 2.11 to 2.13"),
+        ("torch", torch, "__version__", "2.4.1+cpu", "tested with 2.11 to 2.14"),
         ("threads", environment, "usable_cores", lambda: 1, "OMP_NUM_THREADS=1"),
         ("threads", environment, "usable_cores", lambda: 64, "most cores are idle"),
         (
