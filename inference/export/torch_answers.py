@@ -28,7 +28,8 @@ def answer_with_torchscript(directory: Path, questions: Questions) -> Answers:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for category in (DeprecationWarning, FutureWarning):  # up to torch 2.13, and from 2.14 on
+            warnings.simplefilter("ignore", category)
         program: Callable[..., Any] = torch.jit.load(directory / SCRIPT_NAME)  # type: ignore[no-untyped-call]
     return _answers(program, directory, questions)
 

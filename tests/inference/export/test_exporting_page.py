@@ -17,7 +17,7 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "exporting.md").read_text
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
-@pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.load:DeprecationWarning")  # which the page says
+@pytest.mark.filterwarnings(r"ignore:.*torch\.jit\.load")  # which the page says
 def test_every_command_and_every_block_of_python_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_tokenizer: Tokenizer
 ) -> None:
