@@ -40,17 +40,16 @@ WAYS_OF_RUNNING = [
 
 
 class Runs:
-    """Processes that train below one directory and share what torch.compile made."""
+    """Processes that train below one directory."""
 
     def __init__(self, root: Path, settings: dict[str, Any]) -> None:
         self._root = root
         self._settings = json.dumps(settings)
-        self._environment = {**environment(), "TORCHINDUCTOR_CACHE_DIR": str(root / "compiled")}
 
     def start(self, name: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, str(CHILD), str(self._root / name), self._settings],
-            env=self._environment,
+            env=environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

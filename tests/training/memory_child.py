@@ -16,7 +16,11 @@ from training.losses import whole_batch
 from training.schedules import Horizon
 from training.trainer import Trainer
 
-NUM_STEPS = 10
+NUM_STEPS = 4
+"""The optimizer's state is there after the first. The mean of two processes of 10 steps and of four of 4, megabytes:
+eager 505, 500; selective 418, 411; accumulation 420, 426; large vocabulary 321, 321."""
+NUM_MUON_STEPS = 10
+"""Its blocks go on being scattered: 476 after 10 steps, 448 after 4."""
 
 
 def resident_bytes() -> int:
@@ -41,7 +45,7 @@ def train(shape: ModelConfig, config: TrainingConfig, dtype: torch.dtype) -> Non
         output_dir=Path(),
     )
     batch = whole_batch(config.batch_size, shape.max_position_embeddings)
-    for _ in range(NUM_STEPS):
+    for _ in range(NUM_MUON_STEPS if config.optimizer == "muon" else NUM_STEPS):
         trainer.train_step([batch] * config.gradient_accumulation_steps)
 
 

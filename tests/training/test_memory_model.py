@@ -56,7 +56,10 @@ def test_the_peak_of_a_real_process_is_foreseen_within_15_percent(case: str) -> 
     dtype = torch.float32 if config.mixed_precision == "fp32" else torch.bfloat16
     foreseen = above_libraries(step_memory(shape, config, compute_dtype=dtype), "cpu")
     # Equal runs differ by up to a fifth in where their blocks come to lie: the middle one of three is what is foreseen.
-    measured = [peak_of_a_process(shape, config) for _ in range(3)]
+    measured = [peak_of_a_process(shape, config) for _ in range(2)]
+    if not all(foreseen == pytest.approx(peak, rel=0.15) for peak in measured):
+        # Of three of which two are near enough, the middle one is so too; only otherwise the third decides.
+        measured.append(peak_of_a_process(shape, config))
     print(
         f"{case}: foreseen {foreseen / 1e6:.1f} MB, measured {[round(peak / 1e6, 1) for peak in measured]} MB"
     )
