@@ -8,7 +8,9 @@ rows, and of tokens to be seen. It is recorded when it is needed for the second 
 is, as torch wants it before a recording.
 """
 
+import functools
 import logging
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
@@ -93,16 +95,21 @@ class _Step:
 
 
 def cuda_recorder(device: torch.device) -> Record:
-    """What records steps as CUDA graphs. They share memory, so that a result lasts until any of them is replayed."""
+    """What records steps as CUDA graphs. They share memory, so that a result lasts until any of them is replayed.
+
+    Args:
+        device: With its index, such as "cuda:0".
+    """
     pool = torch.cuda.graph_pool_handle()
 
     def record(run: Run) -> Run:
-        graph = torch.cuda.CUDAGraph()
-        # Other threads of a server may use the device meanwhile; torch's own default would let that end the recording.
-        # It records what is done on the current device, which for "cuda:1" is another one.
+        stream, graph = _recording_stream(device), torch.cuda.CUDAGraph()
         with (
-            torch.cuda.device(device),
-            torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+            _one_recording,
+            # Around torch's own, which stays on its stream where a recording fails (2.13).
+            torch.cuda.stream(stream),
+            # Other threads of a server may use the device meanwhile; torch's default would let that end the recording.
+            torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
         ):
             result = run()
 
@@ -113,6 +120,18 @@ def cuda_recorder(device: torch.device) -> Record:
         return replay
 
     return record
+
+
+_one_recording = threading.Lock()
+"""Torch allows one at a time in a process: each begins with waiting for the device, which would end another."""
+
+
+@functools.cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """Torch's own is of the device that recorded first in the process; what runs on another would not be recorded. One
+    for all recordings, because each stream that multiplies gets memory for it that is kept."""
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
 
 
 def _power_of_two(number: int) -> int:

@@ -271,7 +271,8 @@ class Engine:
         """The fastest way to read one more token in each of the first rows of a cache: from those tokens to the scores
         of what follows them, (B, V) float32, which are overwritten by the next call."""
         if self._graphs:
-            record = cuda_recorder(self.device) if self.device.type == "cuda" else None
+            device = cache.keys.device  # with its index
+            record = cuda_recorder(device) if device.type == "cuda" else None
             return GraphDecoder(self.scores_at, cache, record=record)
         return lambda tokens: self.scores([[token] for token in tokens], cache.rows(0, len(tokens)))
 

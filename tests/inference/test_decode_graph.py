@@ -1,9 +1,11 @@
 """Steps of fixed shapes: against the steps that know every length, with a recorder that acts as CUDA's does."""
 
-import contextlib
 import logging
 import shutil
+import threading
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -134,39 +136,100 @@ def test_answers_by_compiled_steps_are_the_same() -> None:
     assert engine.generate(RAGGED[:2], GREEDY) == expected
 
 
+class Cuda:
+    """The parts of a GPU that recording by torch's own `torch.cuda.graph` needs: streams, and graphs that hold
+    nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stream: object = "the default stream"
+        self.done: list[Any] = []
+        self.fails = False
+        cuda = self
+
+        class Graph:
+            def capture_begin(self, *pool: object, **options: object) -> None:
+                cuda.done.append(("begins", cuda.stream, *pool, options["capture_error_mode"]))
+
+            def capture_end(self) -> None:
+                cuda.done.append("ends")
+                if cuda.fails:
+                    raise RuntimeError("CUDA error: an earlier error during capture")
+
+            def replay(self) -> None:
+                cuda.done.append(("replayed", cuda.stream))
+
+        class OnStream:
+            def __init__(self, stream: object) -> None:
+                self.stream = stream
+
+            def __enter__(self) -> None:
+                self.before, cuda.stream = cuda.stream, self.stream
+
+            def __exit__(self, *error: object) -> None:
+                cuda.stream = self.before
+
+        inference.decode_graph._recording_stream.cache_clear()
+        monkeypatch.setattr(torch.cuda.graph, "default_capture_stream", "of the device that recorded first")
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "the pool")
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"a stream of {device}")
+        monkeypatch.setattr(torch.cuda, "stream", OnStream)
+        for waiting in ("synchronize", "empty_cache"):
+            monkeypatch.setattr(torch.cuda, waiting, lambda: None)
+        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
+    yield Cuda(monkeypatch)
+    inference.decode_graph._recording_stream.cache_clear()
+
+
 def test_a_recording_is_made_on_the_device_of_the_model_and_replayed_without_running_it_again(
-    monkeypatch: pytest.MonkeyPatch,
+    cuda: Cuda,
 ) -> None:
-    done: list[object] = []
+    for device, result in (("cuda:0", torch.zeros(1)), ("cuda:1", torch.ones(1))):
+        cuda.done.clear()
+        step = cuda_recorder(torch.device(device))(partial(ran, cuda, result))
+        begins = ("begins", f"a stream of {device}", "the pool", "thread_local")
+        recorded = [begins, ("ran", f"a stream of {device}"), "ends"]
+        assert cuda.done == recorded
+        assert step() is result
+        assert step() is result
+        assert cuda.done == [*recorded, *2 * [("replayed", "the default stream")]]
 
-    class Graph:
-        def replay(self) -> None:
-            done.append("replayed")
 
-    @contextlib.contextmanager
-    def during(*what: object, **options: object) -> Iterator[None]:
-        done.append(("begins", *what, options))
-        yield
-        done.append(("ends", *what))
+def ran(cuda: Cuda, result: torch.Tensor) -> torch.Tensor:
+    cuda.done.append(("ran", cuda.stream))
+    return result
 
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "the pool")
-    monkeypatch.setattr(torch.cuda, "graph", lambda _graph, **options: during("graph", **options))
-    monkeypatch.setattr(torch.cuda, "device", during)
-    device, result = torch.device("cuda:1"), torch.zeros(1)
-    step = cuda_recorder(device)(lambda: done.append("run") or result)
-    options = {"pool": "the pool", "capture_error_mode": "thread_local"}
-    recorded = [
-        ("begins", device, {}),
-        ("begins", "graph", options),
-        "run",
-        ("ends", "graph"),
-        ("ends", device),
-    ]
-    assert done == recorded
-    assert step() is result
-    assert step() is result
-    assert done == [*recorded, "replayed", "replayed"]
+
+def test_after_a_recording_that_fails_steps_run_where_they_ran_before(cuda: Cuda) -> None:
+    cuda.fails = True
+    with pytest.raises(RuntimeError, match="during capture"):
+        cuda_recorder(torch.device("cuda:0"))(partial(ran, cuda, torch.zeros(1)))
+    assert cuda.stream == "the default stream"
+
+
+def test_one_step_is_recorded_at_a_time(cuda: Cuda) -> None:
+    is_running, may_end = threading.Event(), threading.Event()
+
+    def slow() -> torch.Tensor:
+        is_running.set()
+        may_end.wait(10)
+        return torch.zeros(1)
+
+    record = cuda_recorder(torch.device("cuda:0"))
+    threads = [threading.Thread(target=record, args=(run,)) for run in (slow, partial(torch.ones, 1))]
+    threads[0].start()
+    assert is_running.wait(10)
+    threads[1].start()
+    threads[1].join(0.1)
+    assert [what for what in cuda.done if what[0] == "begins"] == cuda.done[:1]
+    may_end.set()
+    for thread in threads:
+        thread.join(10)
+    assert [what if what == "ends" else what[0] for what in cuda.done] == 2 * ["begins", "ends"]
 
 
 @pytest.mark.gpu
