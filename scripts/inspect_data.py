@@ -101,6 +101,8 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         print(_answer(flags, find_places(flags.place)))
+    except CorruptArtifactError:  # what an update brought does not help
+        raise
     except DataError as error:
         if not (updates := list((flags.place / UPDATES).glob("*/corpus"))):
             raise

@@ -222,9 +222,12 @@ def test_a_corpus_of_no_run_cannot_forget(run: Path):
         INSPECT.main([str(run / "texts"), "forget", "iron.txt", "--because", "x"])
 
 
-def test_a_damaged_list_is_named(run: Path):
+@pytest.mark.parametrize("with_update", [False, True])
+def test_a_damaged_list_is_named(run: Path, with_update: bool):
     (run / "corpus" / "duplicates.jsonl").write_text("{\n")
-    with pytest.raises(CorruptArtifactError, match=r"duplicates\.jsonl:1: not JSON"):
+    if with_update:
+        (run / "updates" / "1" / "corpus").mkdir(parents=True)
+    with pytest.raises(CorruptArtifactError, match=r"duplicates\.jsonl:1: not JSON(?!.*update)"):
         INSPECT.main([str(run), "summary"])
 
 
