@@ -5,6 +5,7 @@ import logging
 import math
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -293,7 +294,7 @@ class Scheduler:
         """After a step that raised: find by trial who is the cause, and let the others go on in a new batch."""
         jobs = list(self._jobs.values())
         logger.warning("a step with %d requests failed (%s); trying each alone", len(jobs), error)
-        self._renew_batch()
+        self._renew_batch(error)
         causes = [self._failure_alone(job) for job in jobs]
         self._jobs.clear()
         for job, cause in zip(jobs, causes, strict=True):
@@ -314,10 +315,13 @@ class Scheduler:
                 pass
             self._batch.cancel(key)
         except Exception as error:  # noqa: BLE001 - it is what was looked for
-            self._renew_batch()
+            self._renew_batch(error)
             return error
         return None
 
-    def _renew_batch(self) -> None:
+    def _renew_batch(self, error: Exception) -> None:
+        """Begin with an empty batch, after `error` in the one before."""
         self._batch.close()
+        # What raised still holds the cache: where memory ran out, there would be none for the next.
+        traceback.clear_frames(error.__traceback__)
         self._batch = self._new_batch()

@@ -4,18 +4,20 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from inference.chat import ChatModel
 from inference.continuous_batch import ContinuousBatch, Event, Request
 from inference.prompt_scores import PromptReading, PromptScores, PromptToScore
 from inference.sampling_settings import SamplingSettings
 from inference.server.scheduler import Failure, QueueFullError, Scheduler, SchedulerEndedError
+from models.kv_cache import KVCache
 from tests.inference.server.server_kit import PoisonedBatch, SlowBatch
 from tests.inference.tiny_models import prompt_of
 
@@ -250,6 +252,29 @@ def test_requests_that_fail_only_together_end_instead_of_failing_for_ever(served
         running.submit([Request(clean_prompt(4, seed), GREEDY) for seed in range(2)], inbox.deliver)
         outcomes = inbox.outcomes(2)
     assert all(isinstance(outcome, MemoryError) for outcome in outcomes.values())
+
+
+def test_a_batch_that_failed_holds_no_memory_when_the_next_is_made(
+    served_model: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[weakref.ref[KVCache]] = []
+    num_held: list[int] = []
+
+    class Watched(ContinuousBatch):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            num_held.append(sum(part() is not None for part in parts))
+            super().__init__(*arguments, **options)
+
+    def scores(tokens: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
+        parts.append(weakref.ref(cache))  # in the memory of the whole
+        raise MemoryError("no room for what is computed")
+
+    monkeypatch.setattr(served_model.engine, "scores", scores)
+    inbox = Inbox()
+    with scheduler(served_model, Watched) as running:
+        running.submit([Request(clean_prompt(4, seed), GREEDY) for seed in range(3)], inbox.deliver)
+        assert all(isinstance(outcome, MemoryError) for outcome in inbox.outcomes(3).values())
+    assert num_held == [0] * 5, "at first, after the step of all, and after that of each alone"
 
 
 def test_closing_ends_what_is_unfinished(served_model: ChatModel) -> None:
