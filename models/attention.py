@@ -11,7 +11,8 @@ products of blocks of queries, with or without a mask (`models.blockwise_attenti
 
 import functools
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,9 @@ FLASH_ATTENTION_CAPABILITY = (8, 0)
 
 FLASH_ATTENTION_MAX_FEATURES = 256
 """Of one head."""
+
+FEW_QUERIES = 8
+"""Up to so many, torch has kernels of their own on MPS."""
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]
 """Queries (B x T, N, H), keys and values (B x T, K, H), `offsets` and `max_length` of `Documents` to (B x T, N, H)."""
@@ -132,8 +136,21 @@ def attend_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Documen
     assert not isinstance(mask, Documents), "a cache holds one document a row"
     B, N, _, H = query.shape
     groups = query.reshape(B, key.shape[1], N // key.shape[1], H)
+    if mask is not None and mask.device.type == "mps":
+        mask = whole_mask(mask, (*groups.shape[:3], key.shape[2]), query.dtype)
     y = F.scaled_dot_product_attention(groups, key, value, attn_mask=mask)
     return y.reshape(B, 1, N, H)
+
+
+def whole_mask(mask: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A bool mask as what is added to scores of this shape, an element for each of them.
+
+    For few queries on MPS: of a mask that all heads share, torch up to 2.12 takes the first row's for all rows
+    (https://github.com/pytorch/pytorch/pull/184180), and up to 2.11 it reads a bool one wrongly
+    (https://github.com/pytorch/pytorch/pull/182285).
+    """
+    added = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
+    return added.expand(*shape).contiguous()
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, dropout: float) -> Tensor:
@@ -147,6 +164,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, d
         # N x T x S weights. On the CPU, groups are faster than copies either way (measured, torch 2.13).
         repeats = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    if mask is not None and mask.device.type == "mps" and query.shape[2] <= FEW_QUERIES:
+        mask = whole_mask(mask, (*query.shape[:3], key.shape[2]), query.dtype)
     return F.scaled_dot_product_attention(
         query,
         key,

@@ -1,22 +1,28 @@
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_shapes import ATOL, SHAPES, randomize
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import models.attention
 from models.attention import (
     Attention,
     Documents,
+    attend,
+    attend_one,
     cache_mask,
     causal_kernel,
     document_mask,
     document_offsets,
     flash_kernel,
     takes_documents,
+    whole_mask,
 )
 from models.kv_cache import KVCache
 from models.rotary import rotate, rotation_at
@@ -97,6 +103,53 @@ def test_documents_give_what_the_mask_gives_and_the_same_gradients(shape: str, v
     for one, other in zip(*found, strict=True):
         # Norms and rotation are float32 throughout, so the rest in float64 leaves differences of their last bit.
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_a_whole_mask_hides_from_each_row_what_the_mask_hides_that_its_heads_share() -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 4, 2, 8), torch.randn(3, 4, 6, 8), torch.randn(3, 4, 6, 8)
+    mask = torch.arange(6) <= torch.tensor([5, 0, 3])[:, None, None, None]
+    whole = whole_mask(mask, (3, 4, 2, 6), torch.float32)
+    assert whole.shape == (3, 4, 2, 6)
+    assert whole.is_contiguous()
+    for row, seen in enumerate((6, 1, 4)):
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=whole)[row]
+        alone = F.scaled_dot_product_attention(query[row], key[row, :, :seen], value[row, :, :seen])
+        torch.testing.assert_close(y, alone)
+
+
+@pytest.mark.parametrize(
+    ("attends", "num_queries", "device", "shape"),
+    [
+        (attend_one, 1, "mps", (3, 2, 2, 20)),
+        (attend, 8, "mps", (3, 4, 8, 20)),
+        (attend, 9, "mps", None),
+        (attend_one, 1, "cpu", None),
+    ],
+)
+def test_few_queries_are_given_a_whole_mask_on_mps(
+    attends: Callable[..., torch.Tensor],
+    num_queries: int,
+    device: str,
+    shape: tuple[int, ...] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    masks: list[object] = []
+
+    def kernel(query: torch.Tensor, *_: object, attn_mask: object, **options: object) -> torch.Tensor:
+        masks.append(attn_mask)
+        return torch.empty_like(query)
+
+    monkeypatch.setattr(models.attention, "whole_mask", lambda _mask, shape, dtype: (tuple(shape), dtype))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", kernel)
+    with FakeTensorMode():  # devices and shapes alone
+        query, key = (
+            torch.empty(3, 4, num_queries, 16, device=device),
+            torch.empty(3, 2, 20, 16, device=device),
+        )
+        mask = torch.empty(3, 1, num_queries, 20, dtype=torch.bool, device=device)
+        attends(query, key, key, mask)
+    assert masks == [mask if shape is None else (shape, torch.float32)]
 
 
 @pytest.mark.parametrize("num_kv_heads", [4, 2])
