@@ -59,7 +59,7 @@ class GraphDecoder:
         step = self._steps.get((R, S))
         if step is None:
             step = self._steps[R, S] = _Step(self._scores, cache, num_rows=R, num_seen=S)
-        scores = step([[*tokens, *[0] * (R - B)], lengths], self._record)
+        scores = step([*tokens, *[0] * (R - B)], lengths, self._record)
         if self._record is not None and step.refused:
             self._record = None
         cache.lengths[:B] += 1
@@ -70,16 +70,20 @@ class _Step:
     """One step of fixed shapes."""
 
     def __init__(self, scores: Scores, cache: KVCache, *, num_rows: int, num_seen: int) -> None:
-        inputs = torch.zeros(2, num_rows, 1, dtype=torch.int64, device=cache.keys.device)
-        self._inputs = inputs
-        self._run: Run = lambda: scores(inputs[0], inputs[1], cache, num_seen)
+        # Two tensors and not the halves of one: where a half begins, torch.compile takes for a reason to compile anew.
+        ids, positions = (
+            torch.zeros(num_rows, 1, dtype=torch.int64, device=cache.keys.device) for _ in range(2)
+        )
+        self._inputs = (ids, positions)
+        self._run: Run = lambda: scores(ids, positions, cache, num_seen)
         self._is_warm = False
         self._is_recorded = False
         self.refused = False
         """Whether it could not be recorded."""
 
-    def __call__(self, ids_and_positions: list[list[int]], record: Record | None) -> Tensor:
-        self._inputs.copy_(torch.tensor(ids_and_positions)[..., None])
+    def __call__(self, ids: list[int], positions: list[int], record: Record | None) -> Tensor:
+        for place, numbers in zip(self._inputs, (ids, positions), strict=True):
+            place.copy_(torch.tensor(numbers)[:, None])
         if record is not None and self._is_warm and not self._is_recorded:
             try:
                 self._run = record(self._run)

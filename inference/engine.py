@@ -14,7 +14,7 @@ from torch import Tensor
 
 from core.errors import DataError
 from inference.continuous_batch import ContinuousBatch, Event, FinishReason, Request
-from inference.decode_graph import GraphDecoder, cuda_recorder
+from inference.decode_graph import GraphDecoder, Record, Run, cuda_recorder
 from inference.prepared_weights import prepare_weights
 from inference.sampling_settings import SamplingSettings
 from inference.weight_formats import WeightFormat
@@ -109,6 +109,7 @@ class Engine:
             prepare_weights(self.model, weights)
             self._cache_dtype = torch.float32
         self._graphs = self.device.type == "cuda" or compiled if graphs is None else graphs
+        self._records = True
         self._step_blocks: Blocks | None = None
         if compiled:  # beside the model's own, with the same weights: prompts have other shapes each time
             blocks: list[Any] = [torch.compile(block, dynamic=True) for block in self.model.blocks]
@@ -272,9 +273,23 @@ class Engine:
         of what follows them, (B, V) float32, which are overwritten by the next call."""
         if self._graphs:
             device = cache.keys.device  # with its index
-            record = cuda_recorder(device) if device.type == "cuda" else None
-            return GraphDecoder(self.scores_at, cache, record=record)
+            records = device.type == "cuda" and self._records
+            return GraphDecoder(
+                self.scores_at, cache, record=self._remembering(cuda_recorder(device)) if records else None
+            )
         return lambda tokens: self.scores([[token] for token in tokens], cache.rows(0, len(tokens)))
+
+    def _remembering(self, record: Record) -> Record:
+        """`record`, of which a refusal is the last one: other decoders need not try."""
+
+        def recorded(run: Run) -> Run:
+            try:
+                return record(run)
+            except RuntimeError:
+                self._records = False
+                raise
+
+        return recorded
 
     @torch.inference_mode()
     def scores_at(self, ids: Tensor, positions: Tensor, cache: KVCache, num_seen: int) -> Tensor:

@@ -145,8 +145,8 @@ def attend_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Documen
 def whole_mask(mask: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A bool mask as what is added to scores of this shape, an element for each of them.
 
-    For few queries on MPS: of a mask that all heads share, torch up to 2.12 takes the first row's for all rows
-    (https://github.com/pytorch/pytorch/pull/184180), and up to 2.11 it reads a bool one wrongly
+    For few queries on MPS: where heads share a mask, torch's kernel for these took the first row's for all rows until
+    May 2026 (https://github.com/pytorch/pytorch/pull/184180), and it read bool masks wrongly
     (https://github.com/pytorch/pytorch/pull/182285).
     """
     added = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
