@@ -365,8 +365,9 @@ def test_a_full_disk_for_tensorboard_does_not_end_the_training_and_is_said_once(
         if report.step == 1:
             # TensorBoard opens its file by name each time that it writes what has come together.
             (events,) = directory.iterdir()
-            events.unlink()
-            events.symlink_to("/dev/full")
+            full = kit.root / "full"
+            full.symlink_to("/dev/full")
+            full.replace(events)  # in one step: its writer, in a thread, would make the file anew meanwhile
 
     trainer.hooks = (fill_the_disk,)
     with caplog.at_level(logging.WARNING):
