@@ -21,7 +21,7 @@ from models.kv_cache import KVCache
 logger = logging.getLogger(__name__)
 
 LEAST_SEEN = 256
-"""Smaller graphs save nothing: the keys and values of a row are read in less time than a kernel takes to start."""
+"""Fewer graphs for short answers, for reading more of what is masked. Arbitrary, not measured."""
 
 Run = Callable[[], Tensor]
 """One step, (R, V) float32, of what stands in its inputs then."""
@@ -36,14 +36,23 @@ Scores = Callable[[Tensor, Tensor, KVCache, int], Tensor]
 class GraphDecoder:
     """The next scores of the first rows of a cache, whatever their number and lengths, by few recorded steps."""
 
-    def __init__(self, scores: Scores, cache: KVCache, *, record: Record | None) -> None:
+    def __init__(
+        self,
+        scores: Scores,
+        cache: KVCache,
+        *,
+        record: Record | None,
+        when_refused: Callable[[], None] = lambda: None,
+    ) -> None:
         """
         Args:
             record: `cuda_recorder`'s; None = each step runs as it is.
+            when_refused: Called when a step could not be recorded; no other one is tried then.
         """
         self._scores = scores
         self._cache = cache
         self._record = record
+        self._when_refused = when_refused
         self._steps: dict[tuple[int, int], _Step] = {}
 
     @torch.inference_mode()
@@ -56,46 +65,42 @@ class GraphDecoder:
         lengths = cache.lengths[:R].tolist()
         S = min(max(LEAST_SEEN, _power_of_two(max(lengths) + 1)), cache.max_length)
         assert max(lengths) < S, f"a row of {max(lengths)} tokens has no room for one more"
-        step = self._steps.get((R, S))
-        if step is None:
-            step = self._steps[R, S] = _Step(self._scores, cache, num_rows=R, num_seen=S)
-        scores = step([*tokens, *[0] * (R - B)], lengths, self._record)
-        if self._record is not None and step.refused:
-            self._record = None
+        is_warm = (R, S) in self._steps
+        if not is_warm:
+            self._steps[R, S] = _Step(self._scores, cache, num_rows=R, num_seen=S)
+        step = self._steps[R, S]
+        step.ids.copy_(torch.tensor([*tokens, *[0] * (R - B)])[:, None])
+        step.positions.copy_(torch.tensor(lengths)[:, None])
+        if is_warm and self._record is not None and not step.is_recorded:
+            self._try_to_record(step, self._record)
+        scores = step.run()
         cache.lengths[:B] += 1
         return scores[:B]
 
+    def _try_to_record(self, step: "_Step", record: Record) -> None:
+        try:
+            step.run = record(step.run)
+            step.is_recorded = True
+        except RuntimeError as error:
+            self._record = None
+            self._when_refused()
+            logger.warning(
+                "tokens are made without CUDA graphs, which takes longer: none could be recorded (%s)",
+                str(error).strip().partition("\n")[0],
+            )
+
 
 class _Step:
-    """One step of fixed shapes."""
+    """One step of fixed shapes, `run`, and what it reads: `ids` and `positions`, (R, 1) int64 on the device."""
 
     def __init__(self, scores: Scores, cache: KVCache, *, num_rows: int, num_seen: int) -> None:
         # Two tensors and not the halves of one: where a half begins, torch.compile takes for a reason to compile anew.
         ids, positions = (
             torch.zeros(num_rows, 1, dtype=torch.int64, device=cache.keys.device) for _ in range(2)
         )
-        self._inputs = (ids, positions)
-        self._run: Run = lambda: scores(ids, positions, cache, num_seen)
-        self._is_warm = False
-        self._is_recorded = False
-        self.refused = False
-        """Whether it could not be recorded."""
-
-    def __call__(self, ids: list[int], positions: list[int], record: Record | None) -> Tensor:
-        for place, numbers in zip(self._inputs, (ids, positions), strict=True):
-            place.copy_(torch.tensor(numbers)[:, None])
-        if record is not None and self._is_warm and not self._is_recorded:
-            try:
-                self._run = record(self._run)
-                self._is_recorded = True
-            except RuntimeError as error:
-                self.refused = True
-                logger.warning(
-                    "tokens are made without CUDA graphs, which takes longer: none could be recorded (%s)",
-                    str(error).strip().partition("\n")[0],
-                )
-        self._is_warm = True
-        return self._run()
+        self.ids, self.positions = ids, positions
+        self.run: Run = lambda: scores(ids, positions, cache, num_seen)
+        self.is_recorded = False
 
 
 def cuda_recorder(device: torch.device) -> Record:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from core.errors import DataError
 from inference.continuous_batch import ContinuousBatch, Event, FinishReason, Request
-from inference.decode_graph import GraphDecoder, Record, Run, cuda_recorder
+from inference.decode_graph import GraphDecoder, cuda_recorder
 from inference.prepared_weights import prepare_weights
 from inference.sampling_settings import SamplingSettings
 from inference.weight_formats import WeightFormat
@@ -273,23 +273,12 @@ class Engine:
         of what follows them, (B, V) float32, which are overwritten by the next call."""
         if self._graphs:
             device = cache.keys.device  # with its index
-            records = device.type == "cuda" and self._records
-            return GraphDecoder(
-                self.scores_at, cache, record=self._remembering(cuda_recorder(device)) if records else None
-            )
+            record = cuda_recorder(device) if device.type == "cuda" and self._records else None
+            return GraphDecoder(self.scores_at, cache, record=record, when_refused=self._stop_recording)
         return lambda tokens: self.scores([[token] for token in tokens], cache.rows(0, len(tokens)))
 
-    def _remembering(self, record: Record) -> Record:
-        """`record`, of which a refusal is the last one: other decoders need not try."""
-
-        def recorded(run: Run) -> Run:
-            try:
-                return record(run)
-            except RuntimeError:
-                self._records = False
-                raise
-
-        return recorded
+    def _stop_recording(self) -> None:
+        self._records = False
 
     @torch.inference_mode()
     def scores_at(self, ids: Tensor, positions: Tensor, cache: KVCache, num_seen: int) -> Tensor:

@@ -131,7 +131,7 @@ def attend_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | Documen
     """`attend` for a single token, (B, N, 1, H) to (B, 1, N, H), without dropout.
 
     The queries of a group see the same, so that they can stand beside each other as tokens of one head. Otherwise a
-    kernel without groups is given copies of keys and values, which costs more than attention of one query itself.
+    kernel without groups is given copies of keys and values, one for each query of a group.
     """
     assert not isinstance(mask, Documents), "a cache holds one document a row"
     B, N, _, H = query.shape

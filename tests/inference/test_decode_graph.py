@@ -110,8 +110,8 @@ def test_where_nothing_can_be_recorded_it_is_said_once_and_tokens_are_made_all_t
 
 def with_recorder(engine: Engine, record: Record, monkeypatch: pytest.MonkeyPatch) -> Engine:
     def decoder(cache: KVCache) -> GraphDecoder:
-        remembering = engine._remembering(record) if engine._records else None
-        return GraphDecoder(engine.scores_at, cache, record=remembering)
+        recording = record if engine._records else None
+        return GraphDecoder(engine.scores_at, cache, record=recording, when_refused=engine._stop_recording)
 
     monkeypatch.setattr(engine, "decoder", decoder)
     return engine

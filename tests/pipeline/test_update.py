@@ -165,6 +165,14 @@ def test_places_of_the_runs_before_are_no_data(updated) -> None:
     assert {second.directory, second.run / "updates" / "1", root / "run"} <= set(places)
 
 
+def test_what_lies_beside_a_run_that_is_no_update_is_data_whatever_its_settings_say(updated) -> None:
+    root, _, _, second = updated
+    config = PipelineConfig.from_file(second.directory / "settings.json")
+    config = config.replace(run={"dir": str(root / "elsewhere" / "run")})
+    assert config.run.parent is not None
+    assert not any((root / "elsewhere").is_relative_to(place) for place in own_places(config))
+
+
 def test_the_same_news_twice_change_nothing(updated, caplog) -> None:
     root, _, _, _ = updated
     caplog.set_level(logging.INFO)
@@ -185,6 +193,10 @@ def test_going_back_is_one_command_and_what_was_gone_back_from_can_be_learned_ag
     run = root / "run"
     feedback = write_feedback(root / "feedback.jsonl", range(100, 103))
     assert script.main([str(run), "--feedback", str(feedback), *QUICK]) == 0
+    assert latest_number(run) == 1
+    with pytest.MonkeyPatch.context() as patch:  # the second of two processes that torchrun started
+        patch.setenv("RANK", "1")
+        assert script.main([str(run), "--rollback"]) == 0
     assert latest_number(run) == 1
     assert script.main([str(run), "--rollback"]) == 0
     assert find_model(run) == run / "finetune" / "final"
